@@ -1,0 +1,35 @@
+# `make app` brings up the page at http://127.0.0.1:7860; `make test` runs everything that is tested.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Passive waiting keeps PyTorch's threads from spinning against each other on small machines.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: app test lint chromium clean
+
+app: $(VENV)/.installed
+	$(BIN)/python app.py
+
+test: $(VENV)/.test-installed chromium lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/.installed: requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed and none was found; install it first."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.test-installed: $(VENV)/.installed tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+chromium:
+	@sh tests/browser/find_chromium.sh
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache
