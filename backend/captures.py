@@ -1,0 +1,396 @@
+"""A capture: what a model did for one prompt, and where it looked. Immutable, content-addressed.
+
+Knows its own on-disk form (one npz without pickle); does not know where files live, nor any model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+import zipfile
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from aia.intensity import GROUPS, Definition, Task, head_intensity, intensity
+
+FORMAT_VERSION = 1
+
+# The largest capture foreseen: a 32-layer, 32-head model drawing 90 × 91 tokens with guidance has
+# masses of 2 × 32 × 32 × 8190 × 8 float32 = 512 MiB.
+MAX_UNCOMPRESSED_BYTES = 640 * 2**20
+MAX_PICTURE_SIDE_PX = 4096
+MAX_GRID_SIDE = 1024
+MASS_TOLERANCE = 1e-3  # a sum of rounded probabilities may end a little above 1
+
+# Everything one file holds, in this order, and nothing else.
+_DTYPES: dict[str, np.dtype] = {
+    "header": np.dtype(np.uint8),  # JSON
+    "picture_png": np.dtype(np.uint8),
+    "mass": np.dtype(np.float32),
+    "query_positions": np.dtype(np.int32),
+    "cross": np.dtype(np.float16),
+    "cross_positions": np.dtype(np.int32),
+}
+_HEADER_FIELDS = ("format_version", "key", "text", "tokens", "token_groups", "grid", "seconds", "created")
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "Task": (str,),
+    "Sampling": (dict,),
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. Understanding is greedy at temperature 0."""
+
+    seed: int = 0
+    temperature: float = 1.0
+    guidance: float = 1.0  # classifier-free guidance scale; 1 means none
+    max_new_tokens: int = 128
+
+
+@dataclass(frozen=True)
+class CaptureKey:
+    """All that determines a capture; its hash is the capture's id."""
+
+    model: str  # name in the registry
+    revision: str  # commit or digest of the weights
+    precision: str  # "float32", "bfloat16", "nf4", …
+    task: Task
+    prompt: str
+    image_sha256: str  # of the picture's pixels as the model gets them; empty for generation
+    sampling: Sampling
+    adapter: str = ""  # digest of the adapter, empty for none
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def id(self) -> str:
+        """24 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One finished answer or drawing with its attention masses.
+
+    - `tokens`, `token_groups`: the whole sequence fed to the model, in order, as strings and groups;
+    - `mass` float32 [C, L, H, Q, G]: masses over groups sum to 1. C is 1, or 2 for a drawing with
+      guidance (conditional, unconditional). Row q is decoding step q; row 0 is the prefill step;
+    - `query_positions` int32 [Q]: position in `tokens` of each row's query;
+    - `cross` float16 [L, Q, X]: head-averaged attention of each row on single keys of the other
+      modality (patches for an answer, prompt words for a drawing), conditional branch;
+    - `cross_positions` int32 [X]: position in `tokens` of those keys;
+    - `grid`: rows and columns of the image tokens;
+    - `picture_png`: the picture asked about (as the model sees it) or drawn.
+    """
+
+    key: CaptureKey
+    text: str  # the answer; empty for a drawing
+    tokens: tuple[str, ...]
+    token_groups: tuple[str, ...]
+    grid: tuple[int, int]
+    seconds: float
+    created: float  # Unix time
+    picture_png: bytes
+    mass: np.ndarray = field(repr=False)
+    query_positions: np.ndarray = field(repr=False)
+    cross: np.ndarray = field(repr=False)
+    cross_positions: np.ndarray = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        return self.key.id
+
+    @property
+    def task(self) -> Task:
+        return self.key.task
+
+    @property
+    def layers(self) -> int:
+        return self.mass.shape[1]
+
+    @property
+    def heads(self) -> int:
+        return self.mass.shape[2]
+
+    @property
+    def query_tokens(self) -> tuple[str, ...]:
+        return tuple(self.tokens[p] for p in self.query_positions)
+
+    def intensity(self, definition: Definition) -> np.ndarray:
+        """Mean over heads and rows, conditional branch: float [L], NaN where the answer has no row."""
+        return intensity(self.mass[0], self.task, definition)
+
+    def head_intensity(self, definition: Definition) -> np.ndarray:
+        """Per head: float [L, H]."""
+        return head_intensity(self.mass[0], self.task, definition)
+
+    def summary(self) -> dict:
+        """The capture as plain data: what the command line prints and the page's API returns."""
+        curves = {d.value: [_finite(v) for v in self.intensity(d)] for d in Definition}
+        return {
+            "capture_id": self.id,
+            "model": self.key.model,
+            "task": self.task.value,
+            "prompt": self.key.prompt,
+            **({"text": self.text} if self.task == Task.UNDERSTANDING else {}),
+            "layers": self.layers,
+            "heads": self.heads,
+            "intensity": curves,
+            "sampling": asdict(self.key.sampling),
+            "precision": self.key.precision,
+            "revision": self.key.revision,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+def _finite(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+class CaptureFormatError(ValueError):
+    """A capture, or a file meant to be one, that breaks the format; one sentence says where."""
+
+
+class CaptureTooLarge(CaptureFormatError):
+    """A capture of more than `MAX_UNCOMPRESSED_BYTES`: good to look at, but not to be kept."""
+
+
+def capture_to_npz(capture: Capture) -> bytes:
+    """Pack a capture into one compressed npz without pickle; equal captures give equal bytes.
+
+    The invariant: what this returns, `capture_from_npz` reads back exactly.
+
+    Raises:
+        CaptureTooLarge: its arrays exceed `MAX_UNCOMPRESSED_BYTES`.
+        CaptureFormatError: the capture itself breaks the format.
+    """
+    try:
+        header = json.dumps(_header_of(capture)).encode()
+    except TypeError as error:
+        raise CaptureFormatError(_sentence("plain text and numbers beside its arrays", "others")) from error
+    arrays = {
+        "header": np.frombuffer(header, np.uint8),
+        "picture_png": np.frombuffer(capture.picture_png, np.uint8),
+        **{name: np.ascontiguousarray(getattr(capture, name)) for name in list(_DTYPES)[2:]},
+    }
+    size = sum(array.nbytes for array in arrays.values())
+    if size > MAX_UNCOMPRESSED_BYTES:
+        limit = _mib(MAX_UNCOMPRESSED_BYTES)
+        raise CaptureTooLarge(_sentence(f"at most {limit} to be kept", _mib(size), "ask for fewer tokens"))
+    for name, array in arrays.items():
+        _require(array.dtype == _DTYPES[name], f"{name} of type {_DTYPES[name]}", str(array.dtype))
+    rebuilt = _build(_parse_header(arrays["header"]), arrays)
+    _require(rebuilt.id == capture.id, "a key that survives being written as JSON", "one that changes")
+    return _pack(arrays)
+
+
+def capture_from_npz(data: bytes) -> Capture:
+    """Read what `capture_to_npz` wrote, trusting nothing in it; the arrays come back read-only.
+
+    Raises:
+        CaptureFormatError: damaged, hostile, of another format version, or not a capture at all.
+    """
+    try:
+        archive, members = _open_archive(data)
+        header = _parse_header(_read_array(archive, members, "header"))
+        _require(set(members) == set(_DTYPES), f"the members {', '.join(_DTYPES)}", f"{len(members)} members")
+        return _build(header, {name: _read_array(archive, members, name) for name in _DTYPES})
+    except CaptureFormatError:
+        raise
+    except Exception as error:
+        # zipfile, zlib, numpy's header parser and json raise nearly anything on hostile bytes
+        # (BadZipFile, zlib.error, struct.error, NotImplementedError, RecursionError, …).
+        raise CaptureFormatError(
+            "Expected a capture file, but this one is damaged or something else: run the prompt again for a new one."
+        ) from error
+
+
+def _sentence(expected: str, got: str, remedy: str = "run the prompt again to make a new one") -> str:
+    return f"A capture must have {expected}, but this one has {got}: {remedy}."
+
+
+def _require(condition: bool, expected: str, got: str) -> None:
+    if not condition:
+        raise CaptureFormatError(_sentence(expected, got))
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.1f} MiB"
+
+
+def _header_of(capture: Capture) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "key": asdict(capture.key),
+        "text": capture.text,
+        "tokens": list(capture.tokens),
+        "token_groups": list(capture.token_groups),
+        "grid": list(capture.grid),
+        "seconds": capture.seconds,
+        "created": capture.created,
+    }
+
+
+def _pack(arrays: dict[str, np.ndarray]) -> bytes:
+    """Write the members by hand: `np.savez_compressed` has no compression level, and 6 is slow here."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _open_archive(data: bytes) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    """Check the zip's directory and every declared size before anything is unpacked."""
+    # zipfile parses the whole directory before one can count it, and millions of entries fit in a
+    # file. Ours has six, no comment and no zip64 part, so its end record lies at a known place.
+    end = data[-22:]
+    plain = len(end) == 22 and end[:4] == b"PK\5\6" and end[20:] == b"\0\0" and data[-42:-38] != b"PK\6\7"
+    _require(plain, "a plain zip file around it", "something else or a part missing")
+    _require(int.from_bytes(end[12:16], "little") <= 4096, "a short list of members", "a very long one")
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    infos = archive.infolist()
+    members = {info.filename.removesuffix(".npy"): info for info in infos}
+    _require(len(members) == len(infos) and "header" in members, "each member once, with a header", "other members")
+    size = sum(info.file_size for info in infos)
+    _require(size <= MAX_UNCOMPRESSED_BYTES, f"at most {_mib(MAX_UNCOMPRESSED_BYTES)} unpacked", _mib(size))
+    # Other methods (bzip2, lzma) unpack whole blocks whatever size was declared.
+    known = all(info.compress_type in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED) for info in infos)
+    _require(known, "members packed with deflate", "another compression")
+    return archive, members
+
+
+def _read_array(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str) -> np.ndarray:
+    """Read one .npy member of the type it must have; never allocates more than its declared size.
+
+    `np.load` would allocate whatever shape the header claims before looking for the data.
+    """
+    raw = archive.read(members[name])
+    stream = io.BytesIO(raw)
+    _require(np.lib.format.read_magic(stream) == (1, 0), f"{name} as npy version 1.0", "another version")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    _require(dtype == _DTYPES[name], f"{name} of type {_DTYPES[name]}", str(dtype)[:40])
+    whole = not fortran_order and math.prod(shape) * dtype.itemsize == len(raw) - stream.tell()
+    _require(whole, f"{name} with as much data as its shape says", "more or less")
+    # Over bytes, so that it can never be made writeable.
+    return np.ndarray(shape, _DTYPES[name], raw, stream.tell())
+
+
+def _parse_header(header: np.ndarray) -> dict[str, Any]:
+    values = json.loads(header.tobytes(), parse_constant=_refuse_constant)
+    _require(type(values) is dict, "a header of named fields", "something else")
+    version = values.get("format_version")
+    _require(
+        type(version) is int and version == FORMAT_VERSION,
+        f"format version {FORMAT_VERSION}",
+        f"version {version}, written by another version of AIA Lens" if type(version) is int else "no version",
+    )
+    _require(set(values) == set(_HEADER_FIELDS), f"the fields {', '.join(_HEADER_FIELDS)}", "others")
+    return values
+
+
+def _refuse_constant(constant: str) -> None:
+    raise CaptureFormatError(_sentence("finite numbers", constant))
+
+
+def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Capture:
+    """Make the capture once all its parts are known to fit each other."""
+    key = _parse_key(header["key"])
+    _require(type(header["text"]) is str, "an answer of text", type(header["text"]).__name__)
+    tokens, groups = _strings(header, "tokens"), _strings(header, "token_groups")
+    _require(len(tokens) == len(groups), "one group for each token", f"{len(tokens)} tokens and {len(groups)} groups")
+    unknown = set(groups) - set(GROUPS)
+    _require(not unknown, f"the token groups {', '.join(GROUPS)}", f"{len(unknown)} unknown ones")
+    seconds, created = _number(header, "seconds"), _number(header, "created")
+    _check_arrays(arrays, len(tokens))
+    return Capture(
+        key=key,
+        text=header["text"],
+        tokens=tokens,
+        token_groups=groups,
+        grid=_parse_grid(header["grid"]),
+        seconds=seconds,
+        created=created,
+        picture_png=_parse_picture(arrays["picture_png"]),
+        **{name: arrays[name] for name in list(_DTYPES)[2:]},
+    )
+
+
+def _parse_key(values: Any) -> CaptureKey:
+    _check_fields(CaptureKey, values)
+    _check_fields(Sampling, values["sampling"])
+    _require(values["task"] in set(Task), f"the task {' or '.join(Task)}", "another")
+    _require(values["format_version"] == FORMAT_VERSION, f"format version {FORMAT_VERSION} in its key", "another")
+    digest = re.fullmatch(r"([0-9a-f]{64})?", values["image_sha256"])
+    _require(digest is not None, "a SHA-256 of its picture (or none)", "something else")
+    return CaptureKey(**{**values, "task": Task(values["task"]), "sampling": Sampling(**values["sampling"])})
+
+
+def _check_fields(cls: type, values: Any) -> None:
+    """Check plain data against a dataclass: exactly its fields, each of the type it declares."""
+    names = [f.name for f in fields(cls)]
+    _require(type(values) is dict and set(values) == set(names), f"a {cls.__name__} of {', '.join(names)}", "others")
+    for f in fields(cls):
+        value = values[f.name]
+        good = type(value) in _JSON_TYPES[f.type] and (f.type != "float" or math.isfinite(value))
+        _require(good, f"{f.name} as {f.type}", type(value).__name__)
+
+
+def _strings(header: dict[str, Any], name: str) -> tuple[str, ...]:
+    values = header[name]
+    good = type(values) is list and all(type(value) is str for value in values)
+    _require(good, f"{name} as a list of text", "something else")
+    return tuple(values)
+
+
+def _number(header: dict[str, Any], name: str) -> float:
+    value = header[name]
+    good = type(value) in (int, float) and math.isfinite(value) and value >= 0
+    _require(good, f"{name} of 0 or more", "something else")
+    return value
+
+
+def _parse_grid(value: Any) -> tuple[int, int]:
+    good = type(value) is list and len(value) == 2 and all(type(n) is int and 1 <= n <= MAX_GRID_SIDE for n in value)
+    _require(good, f"a grid of rows and columns, each 1 to {MAX_GRID_SIDE}", "something else")
+    return value[0], value[1]
+
+
+def _parse_picture(array: np.ndarray) -> bytes:
+    """Check the PNG's first chunk only: no pixel is decoded here, but a browser will decode them all."""
+    _require(array.ndim == 1, "a picture as one run of bytes", f"{array.ndim} axes")
+    picture = array.tobytes()
+    _require(picture[:8] == b"\x89PNG\r\n\x1a\n" and picture[12:16] == b"IHDR", "a PNG picture", "another format")
+    width, height = int.from_bytes(picture[16:20], "big"), int.from_bytes(picture[20:24], "big")
+    good = 1 <= width <= MAX_PICTURE_SIDE_PX and 1 <= height <= MAX_PICTURE_SIDE_PX
+    _require(good, f"a picture of at most {MAX_PICTURE_SIDE_PX} px a side", f"{width} × {height}")
+    return picture
+
+
+def _check_arrays(arrays: dict[str, np.ndarray], token_count: int) -> None:
+    """Check shapes against each other, positions against the tokens, and the range of every value."""
+    mass, cross = arrays["mass"], arrays["cross"]
+    good = mass.ndim == 5 and mass.shape[0] in (1, 2) and 0 not in mass.shape[1:3] and mass.shape[4] == len(GROUPS)
+    _require(good, f"masses of shape [1 or 2, L, H, Q, {len(GROUPS)}]", str(list(mass.shape)))
+    layers, queries = mass.shape[1], mass.shape[3]
+    for name, count in (("query_positions", queries), ("cross_positions", cross.shape[-1] if cross.ndim else 0)):
+        positions = arrays[name]
+        _require(positions.shape == (count,), f"{name} of shape [{count}]", str(list(positions.shape)))
+        inside = count == 0 or (positions.min() >= 0 and positions.max() < token_count)
+        _require(inside, f"{name} within its {token_count} tokens", "some outside")
+    expected = (layers, queries, len(arrays["cross_positions"]))
+    _require(cross.shape == expected, f"cross attention of shape {list(expected)}", str(list(cross.shape)))
+    for name in ("mass", "cross"):
+        values = arrays[name]
+        # Both comparisons are false for NaN, which min and max pass on.
+        inside = values.size == 0 or (values.min() >= 0 and values.max() <= 1 + MASS_TOLERANCE)
+        _require(inside, f"values of {name} within 0 and 1", "some outside")

@@ -1,0 +1,1 @@
+"""The tests mirror the three packages; the browser tests drive the real page."""
