@@ -1,0 +1,174 @@
+"""The engine: one loaded model at a time, results from the store where they are known already.
+
+Checks what a user may send, streams events, keeps captures. Knows no family's tokens and no page.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+from PIL import Image
+
+from aia.intensity import Task
+from backend.captures import Capture, Sampling
+from backend.families import load_model
+from backend.interface import CancelFlag, Event, Finished, Notice, UnifiedModel, UserError
+from backend.specs import SPECS, ModelSpec, find_spec
+from backend.store import CaptureStore
+
+logger = logging.getLogger(__name__)
+
+UNDERSTANDING_SAMPLING = Sampling(temperature=0.0, guidance=1.0, max_new_tokens=64)
+GENERATION_SAMPLING = Sampling(temperature=1.0, guidance=3.0)
+MAX_PROMPT_CHARACTERS = 2_000
+MAX_SEED = 2**53 - 1  # what JSON and a browser carry exactly
+
+
+class Engine:
+    """Runs models for the front ends. Safe to share between threads: one model runs at a time."""
+
+    def __init__(self, store: CaptureStore, specs: tuple[ModelSpec, ...] = SPECS):
+        self.specs = specs
+        self.store = store
+        self._lock = threading.Lock()
+        self._loaded: UnifiedModel | None = None
+
+    def spec(self, name: str) -> ModelSpec:
+        """The spec of that name. Raises `UserError` naming the known ones."""
+        return find_spec(name, self.specs)
+
+    def state(self) -> str:
+        """One line on what is loaded, such as "tiny-janus · float32 · CPU"."""
+        model = self._loaded
+        if model is None:
+            return "no model loaded"
+        device = "CPU" if model.device.type == "cpu" else model.device.type.upper()
+        return f"{model.name} · {model.precision} · {device}"
+
+    def load(self, name: str) -> UnifiedModel:
+        """The model of that name, loaded if it is not."""
+        spec = self.spec(name)
+        with self._lock:
+            if self._loaded is None or self._loaded.name != name:
+                self._loaded = None
+                self._loaded = load_model(spec)
+            return self._loaded
+
+    def capture(self, capture_id: str) -> Capture:
+        """A stored capture. Raises `UserError` when the id is malformed or unknown."""
+        found = self.store.get(capture_id)
+        if found is None:
+            raise UserError(f"No capture “{capture_id}” is stored here; run its prompt again, or check the link.")
+        return found
+
+    def understand(
+        self,
+        model: str,
+        image: Image.Image,
+        prompt: str,
+        sampling: Sampling = UNDERSTANDING_SAMPLING,
+        cancel: CancelFlag | None = None,
+    ) -> Iterator[Event]:
+        """Answer `prompt` about `image`: events, the last one `Finished`.
+
+        Raises `UserError` for what the user can mend, `Cancelled` when the flag was set.
+        """
+        prompt, sampling = check_request(prompt, sampling, Task.UNDERSTANDING)
+        loaded = self._load_for(model, Task.UNDERSTANDING)
+        key = loaded.understanding_key(image, prompt, sampling)
+        yield from self._run(loaded, key.id, prompt, lambda: loaded.understand(image, prompt, sampling, cancel))
+
+    def generate(
+        self,
+        model: str,
+        prompt: str,
+        sampling: Sampling = GENERATION_SAMPLING,
+        cancel: CancelFlag | None = None,
+    ) -> Iterator[Event]:
+        """Draw `prompt`: events, the last one `Finished`. Raises as `understand`."""
+        prompt, sampling = check_request(prompt, sampling, Task.GENERATION)
+        loaded = self._load_for(model, Task.GENERATION)
+        key = loaded.generation_key(prompt, sampling)
+        yield from self._run(loaded, key.id, prompt, lambda: loaded.generate(prompt, sampling, cancel))
+
+    def _load_for(self, name: str, task: Task) -> UnifiedModel:
+        spec = self.spec(name)
+        if task not in spec.tasks:
+            raise UserError(f"{spec.title} cannot do {task.value}; choose a model that can.")
+        return self.load(name)
+
+    def _run(self, model: UnifiedModel, capture_id: str, prompt: str, start) -> Iterator[Event]:
+        """Notices first; then the stored capture at once, or the model's events and a new one."""
+        unknown = model.unknown_words(prompt)
+        if unknown:
+            yield Notice(say_unknown(model.name, unknown))
+        stored = self.store.get(capture_id)
+        if stored is not None:
+            yield Finished(stored, cached=True)
+            return
+        with self._lock:
+            for event in start():
+                if isinstance(event, Finished):
+                    notice = self._keep(event.capture)
+                    if notice:
+                        yield notice
+                yield event
+
+    def _keep(self, capture: Capture) -> Notice | None:
+        """Store a capture; a full disk costs the permalink, not the result."""
+        try:
+            self.store.put(capture)
+        except UserError as error:
+            logger.warning("capture %s was not stored: %s", capture.id, error)
+            return Notice(str(error))
+        return None
+
+
+def check_request(prompt: str, sampling: Sampling, task: Task) -> tuple[str, Sampling]:
+    """A trimmed prompt and settings within their ranges. Raises `UserError` on anything else."""
+    prompt = prompt.strip()
+    what = "question" if task == Task.UNDERSTANDING else "prompt"
+    if not prompt:
+        raise UserError(f"Expected a {what}, got an empty one; write a few words first.")
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise UserError(
+            f"Expected a {what} of at most {MAX_PROMPT_CHARACTERS:,} characters, got {len(prompt):,}; shorten it."
+        )
+    ranges = {
+        "seed": (0, MAX_SEED),
+        "temperature": (0, 5),
+        "guidance": (1, 20),
+        "max_new_tokens": (1, 1_024),
+    }
+    for name, (low, high) in ranges.items():
+        value = getattr(sampling, name)
+        if not (math.isfinite(value) and low <= value <= high):
+            raise UserError(f"Expected {name.replace('_', ' ')} from {low} to {high:,}, got {value}; change it.")
+    return prompt, normal_sampling(sampling, task)
+
+
+def normal_sampling(sampling: Sampling, task: Task) -> Sampling:
+    """Fields that a task does not use are set alike, so that equal work has one id."""
+    sampling = replace(
+        sampling,
+        seed=int(sampling.seed),
+        temperature=float(sampling.temperature),
+        guidance=float(sampling.guidance),
+        max_new_tokens=int(sampling.max_new_tokens),
+    )
+    if task == Task.GENERATION:
+        return replace(sampling, max_new_tokens=0)
+    sampling = replace(sampling, guidance=1.0)
+    return replace(sampling, seed=0) if sampling.temperature == 0 else sampling
+
+
+def say_unknown(model: str, words: list[str]) -> str:
+    """One sentence that names the words."""
+    named = ", ".join(f"“{word[:40]}”" for word in words[:5]) + (" and others" if len(words) > 5 else "")
+    if len(words) == 1:
+        return f"{model} has never seen the word {named} and reads past it."
+    return f"{model} has never seen the words {named} and reads past them."

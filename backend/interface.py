@@ -1,0 +1,109 @@
+"""What every model family offers, and the events that long work streams. Knows no family.
+
+A front end iterates over the events of `engine.understand()` or `engine.generate()`; the last one
+is always a `Finished`. Everything a user can get wrong is a `UserError` with one clear sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from PIL import Image
+
+from backend.captures import Capture, CaptureKey, Sampling
+
+if TYPE_CHECKING:  # importing torch takes seconds, and only an annotation needs it here
+    import torch
+
+
+class UserError(ValueError):
+    """Something the user can mend: one sentence saying what was expected, what came, what to do."""
+
+
+class Cancelled(Exception):
+    """Raised out of an event stream whose cancel flag was set."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A sentence for the user that does not stop the work, such as words the model has never seen."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TextGrown:
+    """One more answer token. `text` is the whole answer so far."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class PictureGrown:
+    """The drawing so far; tokens not made yet are shown as background."""
+
+    picture: Image.Image
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The result. `cached` says that it came from the store and no model ran."""
+
+    capture: Capture
+    cached: bool
+
+
+Event = Notice | TextGrown | PictureGrown | Finished
+
+
+class CancelFlag(Protocol):
+    """Anything with `is_set()`, such as a `threading.Event`; looked at between tokens."""
+
+    def is_set(self) -> bool: ...
+
+
+class UnifiedModel(Protocol):
+    """One loaded model. The only thing above the families that views, loss and evaluation ever see."""
+
+    name: str
+    revision: str
+    precision: str
+    device: torch.device
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words of the prompt that the tokenizer cannot represent, in order, each once."""
+        ...
+
+    def see(self, image: Image.Image) -> Image.Image:
+        """The picture as the model gets it after resizing and padding."""
+        ...
+
+    def understanding_key(self, image: Image.Image, prompt: str, sampling: Sampling) -> CaptureKey:
+        """The key of the capture that `understand` would make. Cheap: no model runs."""
+        ...
+
+    def generation_key(self, prompt: str, sampling: Sampling) -> CaptureKey:
+        """The key of the capture that `generate` would make. Cheap: no model runs."""
+        ...
+
+    def understand(
+        self, image: Image.Image, prompt: str, sampling: Sampling, cancel: CancelFlag | None = None
+    ) -> Iterator[Event]:
+        """Answer the prompt about the image, token by token; then `Finished`."""
+        ...
+
+    def generate(self, prompt: str, sampling: Sampling, cancel: CancelFlag | None = None) -> Iterator[Event]:
+        """Draw the prompt, a few tokens at a time; then `Finished`."""
+        ...
+
+    def answer_batch(self, images: list[Image.Image], prompts: list[str], max_new_tokens: int = 64) -> list[str]:
+        """Greedy answers without capture, many at once."""
+        ...
+
+    def draw_batch(self, prompts: list[str], sampling: Sampling) -> list[Image.Image]:
+        """Drawings without capture, many at once, from one seed."""
+        ...

@@ -1,0 +1,64 @@
+"""Loads a model: dtype and device are chosen once, here, and the reason is logged.
+
+Knows `from_pretrained` and digests; does not know any family's tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import torch
+from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from aia import probe
+from backend.interface import UserError
+from backend.specs import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+
+def choose_device_and_dtype() -> tuple[torch.device, torch.dtype]:
+    """bfloat16 on a GPU that has it, float16 on an older one, float32 on a CPU."""
+    if torch.cuda.is_available():
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        device, reason = torch.device("cuda"), "a GPU is present"
+    else:
+        device, dtype, reason = torch.device("cpu"), torch.float32, "no GPU is present"
+    logger.info("using %s on %s: %s", str(dtype).removeprefix("torch."), device, reason)
+    return device, dtype
+
+
+def load_pretrained(spec: ModelSpec, model_class: type[PreTrainedModel]) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Load weights and processor, ready for inference, the language model's attention under the probe.
+
+    Raises `UserError` when the weights are not there or cannot be read.
+    """
+    device, dtype = choose_device_and_dtype()
+    revision = spec.revision or None
+    try:
+        processor = AutoProcessor.from_pretrained(spec.source, revision=revision)
+        model = model_class.from_pretrained(
+            spec.source, revision=revision, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=True
+        )
+    except (OSError, ValueError) as error:
+        logger.warning("loading %s failed: %s", spec.name, error)
+        raise UserError(
+            f"The weights of {spec.name} could not be read; fetch the whole repository again, or choose another model."
+        ) from error
+    model = model.to(device).eval().requires_grad_(False)
+    probe.install(model)
+    return model, processor
+
+
+def weights_revision(spec: ModelSpec) -> str:
+    """The hub commit, or for a folder the digest of its weights and settings: 12 hexadecimal digits."""
+    folder = Path(spec.source)
+    if spec.revision or not folder.is_dir():
+        return spec.revision
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")]):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,41 @@
+"""Puts a loaded model to the shapes world's two tests. Knows `UnifiedModel`, not how scores are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from aia import world
+from aia.evaluation import score_generation, score_understanding
+from backend.captures import Sampling
+from backend.interface import UnifiedModel
+
+Progress = Callable[[str, int, int], None]  # what, done, total
+
+
+def evaluate_model(
+    model: UnifiedModel, samples: int, seed: int, sampling: Sampling, progress: Progress | None = None
+) -> dict:
+    """Both scores on `samples` held-out scenes: `understanding`, `generation`, `samples`, `seed`, `sampling`."""
+
+    def answer(pictures: list[np.ndarray], questions: list[str]) -> list[str]:
+        return model.answer_batch([Image.fromarray(p) for p in pictures], questions)
+
+    def draw(prompts: list[str]) -> list[np.ndarray]:
+        size = (world.CANVAS_PX, world.CANVAS_PX)
+        drawn = model.draw_batch(prompts, sampling)
+        return [np.asarray(p if p.size == size else p.resize(size, Image.Resampling.LANCZOS)) for p in drawn]
+
+    def told(what: str):
+        return None if progress is None else lambda done, total: progress(what, done, total)
+
+    return {
+        "model": model.name,
+        "understanding": score_understanding(answer, samples, seed, progress=told("questions")).as_dict(),
+        "generation": score_generation(draw, samples, seed, progress=told("drawings")).as_dict(),
+        "samples": samples,
+        "seed": seed,
+        "sampling": {"temperature": sampling.temperature, "guidance": sampling.guidance},
+    }

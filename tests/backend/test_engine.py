@@ -1,0 +1,162 @@
+"""The engine: what it refuses, what it keeps, what it serves from the store."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aia import world
+from aia.intensity import Task
+from backend.captures import Sampling
+from backend.engine import (
+    GENERATION_SAMPLING,
+    UNDERSTANDING_SAMPLING,
+    Engine,
+    check_request,
+    normal_sampling,
+    say_unknown,
+)
+from backend.interface import Cancelled, Finished, Notice, UserError
+from backend.specs import SPECS
+from backend.store import CaptureStore, StoreFull
+
+PICTURE = Image.fromarray(world.draw_scene(world.Scene((world.Thing("red", "star", "large", 32, 32),))))
+
+
+@pytest.fixture
+def engine(tmp_path, tiny_janus):
+    engine = Engine(CaptureStore(tmp_path / "captures"))
+    engine._loaded = tiny_janus  # the session's copy: loading is tested once, below
+    return engine
+
+
+def run(events):
+    events = list(events)
+    assert isinstance(events[-1], Finished)
+    return events
+
+
+def test_an_answer_is_kept_and_served_from_the_store_the_second_time(engine):
+    first = run(engine.understand("tiny-janus", PICTURE, "what colour is the star?"))
+    again = run(engine.understand("tiny-janus", PICTURE, "  what colour is the star? "))
+    assert not first[-1].cached and again[-1].cached and len(again) == 1
+    assert np.array_equal(first[-1].capture.mass, again[-1].capture.mass)
+    assert engine.capture(first[-1].capture.id).text == first[-1].capture.text
+
+
+def test_a_drawing_is_kept_and_another_seed_is_another_capture(engine):
+    first = run(engine.generate("tiny-janus", "a red star"))[-1]
+    other = run(engine.generate("tiny-janus", "a red star", replace(GENERATION_SAMPLING, seed=1)))[-1]
+    again = run(engine.generate("tiny-janus", "a red star"))[-1]
+    assert again.cached and not other.cached
+    assert first.capture.id == again.capture.id != other.capture.id
+
+
+def test_the_same_picture_in_another_file_format_is_the_same_capture(engine):
+    key = engine.load("tiny-janus").understanding_key(PICTURE, "x", UNDERSTANDING_SAMPLING)
+    copy = Image.frombytes("RGB", PICTURE.size, PICTURE.tobytes())
+    assert engine.load("tiny-janus").understanding_key(copy, "x", UNDERSTANDING_SAMPLING).id == key.id
+
+
+def test_unknown_words_are_named_before_the_answer_also_from_the_store(engine):
+    for _ in range(2):
+        events = run(engine.understand("tiny-janus", PICTURE, "is there a zebra?"))
+        assert isinstance(events[0], Notice) and "“zebra”" in events[0].text
+
+
+def test_a_full_disk_costs_the_link_but_not_the_result(engine, monkeypatch):
+    def refuse(capture):
+        raise StoreFull("Expected free disk space for the capture, found none; free some.")
+
+    monkeypatch.setattr(engine.store, "put", refuse)
+    *_, notice, last = run(engine.understand("tiny-janus", PICTURE, "is there a star?"))
+    assert isinstance(notice, Notice) and "disk" in notice.text
+    assert last.capture.text
+
+
+def test_a_cancelled_run_keeps_nothing_and_frees_the_model(engine):
+    flag = threading.Event()
+    events = engine.generate("tiny-janus", "a red star", cancel=flag)
+    next(events)
+    flag.set()
+    with pytest.raises(Cancelled):
+        list(events)
+    assert engine.store.ids() == []
+    run(engine.generate("tiny-janus", "a red star"))
+
+
+def test_a_closed_stream_frees_the_model(engine):
+    events = engine.generate("tiny-janus", "a red star")
+    next(events)
+    events.close()
+    run(engine.understand("tiny-janus", PICTURE, "is there a star?"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [("", "empty"), ("  \n ", "empty"), ("red " * 25_000, "100,000|99,999"), ("a <begin_of_image> star", "begin_of_image")],
+)
+def test_a_bad_prompt_is_refused_in_one_sentence(engine, prompt, says):
+    with pytest.raises(UserError, match=says) as caught:
+        run(engine.generate("tiny-janus", prompt))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": -1},
+        {"seed": 2**60},
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"guidance": 0.5},
+        {"guidance": float("inf")},
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(change):
+    with pytest.raises(UserError, match=next(iter(change))):
+        check_request("a red star", replace(GENERATION_SAMPLING, **change), Task.GENERATION)
+
+
+def test_an_unknown_model_or_capture_is_named(engine):
+    with pytest.raises(UserError, match="tiny-janus"):
+        run(engine.generate("gpt-9", "a red star"))
+    with pytest.raises(UserError, match="f{24}"):
+        engine.capture("f" * 24)
+    with pytest.raises(UserError):
+        engine.capture("../../etc/passwd")
+
+
+def test_a_model_that_cannot_do_the_task_says_so(engine):
+    engine.specs = (replace(SPECS[0], tasks=frozenset({Task.UNDERSTANDING})),)
+    with pytest.raises(UserError, match="generation"):
+        run(engine.generate("tiny-janus", "a red star"))
+
+
+def test_settings_that_a_task_ignores_do_not_change_the_id():
+    greedy = replace(UNDERSTANDING_SAMPLING, seed=9, guidance=7.0)
+    assert normal_sampling(greedy, Task.UNDERSTANDING) == UNDERSTANDING_SAMPLING
+    sampled = replace(UNDERSTANDING_SAMPLING, seed=9, temperature=1.0)
+    assert normal_sampling(sampled, Task.UNDERSTANDING).seed == 9
+    assert normal_sampling(Sampling(max_new_tokens=5), Task.GENERATION) == normal_sampling(Sampling(), Task.GENERATION)
+
+
+def test_many_unknown_words_make_one_short_sentence():
+    text = say_unknown("tiny-janus", [f"word{i}" for i in range(50)])
+    assert "and others" in text and len(text) < 150
+
+
+def test_the_engine_loads_the_embedded_model_and_says_what_runs(tmp_path):
+    engine = Engine(CaptureStore(tmp_path / "captures"))
+    assert engine.state() == "no model loaded"
+    engine.load("tiny-janus")
+    assert engine.state() == "tiny-janus · float32 · CPU"
+
+
+def test_missing_weights_are_one_sentence_without_a_path(tmp_path):
+    specs = (replace(SPECS[0], source=str(tmp_path / "nowhere")),)
+    with pytest.raises(UserError, match="could not be read") as caught:
+        Engine(CaptureStore(tmp_path / "captures"), specs).load("tiny-janus")
+    assert str(tmp_path) not in str(caught.value)
