@@ -1,0 +1,53 @@
+"""Settings of the page: where it listens, where it keeps data. Read from the environment, then flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.interface import UserError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`allowed_hosts` are the Host headers answered; `data` holds captures; sizes are in MiB."""
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    data: Path = Path.home() / ".cache" / "aia-lens"
+    root_path: str = ""
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    store_mib: int = 2048
+
+    @property
+    def captures(self) -> Path:
+        return self.data / "captures"
+
+
+def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read AIA_LENS_HOST, _PORT, _DATA, _ROOT_PATH, _ALLOWED_HOSTS, _STORE_MIB; know a Space by SPACE_HOST.
+
+    Raises `UserError` for a value that is not of its kind.
+    """
+    defaults = Settings()
+    space = environment.get("SPACE_HOST", "")
+    hosts = [h.strip() for h in environment.get("AIA_LENS_ALLOWED_HOSTS", "").split(",") if h.strip()]
+    return Settings(
+        host=environment.get("AIA_LENS_HOST", "0.0.0.0" if space else defaults.host),
+        port=_whole_number(environment, "AIA_LENS_PORT", defaults.port, 65_535),
+        data=Path(environment.get("AIA_LENS_DATA") or defaults.data).expanduser(),
+        root_path=environment.get("AIA_LENS_ROOT_PATH", defaults.root_path),
+        allowed_hosts=(*defaults.allowed_hosts, *([space] if space else []), *hosts),
+        store_mib=_whole_number(environment, "AIA_LENS_STORE_MIB", defaults.store_mib, 2**20),
+    )
+
+
+def _whole_number(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = environment.get(name)
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise UserError(f"Expected {name} to be a whole number from 1 to {most:,}, got “{text[:40]}”; correct it.")
+    return int(text)
