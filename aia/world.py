@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -175,7 +176,7 @@ def relation_between(a: tuple[float, float], b: tuple[float, float], margin_px: 
 # --- pictures -------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def shape_mask(shape: str, size: str) -> np.ndarray:
     """Coverage of a shape in its box: float32 [2r, 2r] in 0…1, anti-aliased 16 times."""
     r, scale = SIZES_PX[size], 16
@@ -239,23 +240,32 @@ def make_questions(scene: Scene, rng: random.Random) -> dict[str, Question]:
 
 
 def _ask_existence(scene: Scene, rng: random.Random) -> Question:
-    """Ask for a thing; half of the time an absent one, if possible made of colours and shapes in view."""
-    present = {(t.colour, t.shape) for t in scene.things}
+    """Ask for a shape or a thing; about half of the time for an absent one.
+
+    The answer says where the first one stands, so that a guess is not worth half a point.
+    """
     if rng.random() < 0.2:
         shape = rng.choice(SHAPES)
-        found = any(t.shape == shape for t in scene.things)
-        return Question("existence", f"is there a {shape}?", "yes" if found else "no")
-    if rng.random() < 0.5:
-        colour, shape = rng.choice(sorted(present))
-        return Question("existence", f"is there {with_article(colour)} {shape}?", "yes")
+        return Question("existence", f"is there a {shape}?", _say_where(t for t in scene.things if t.shape == shape))
+    present = sorted({(t.colour, t.shape) for t in scene.things})
+    colour, shape = rng.choice(present) if rng.random() < 0.55 else _choose_absent(present, rng)
+    matches = (t for t in scene.things if (t.colour, t.shape) == (colour, shape))
+    return Question("existence", f"is there {with_article(colour)} {shape}?", _say_where(matches))
+
+
+def _choose_absent(present: list[tuple[str, str]], rng: random.Random) -> tuple[str, str]:
+    """A thing that is not there, if possible made of colours and shapes that are."""
     colours, shapes = {c for c, _ in present}, {s for _, s in present}
     absent = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in present]
     swapped = [(c, s) for c, s in absent if c in colours and s in shapes]
     halfway = [(c, s) for c, s in absent if c in colours or s in shapes]
     pick = rng.random()
-    pool = swapped if swapped and pick < 0.6 else halfway if pick < 0.9 else absent
-    colour, shape = rng.choice(pool)
-    return Question("existence", f"is there {with_article(colour)} {shape}?", "no")
+    return rng.choice(swapped if swapped and pick < 0.6 else halfway if pick < 0.9 else absent)
+
+
+def _say_where(matches: Iterable[Thing]) -> str:
+    first = next(iter(matches), None)
+    return "no" if first is None else f"yes, {first.place}"
 
 
 def _ask_colour(scene: Scene, rng: random.Random) -> Question:
@@ -296,13 +306,17 @@ def _ask_relation(scene: Scene, rng: random.Random) -> Question | None:
     """Ask whether one thing stands left of (…) another, or which thing does."""
     names = [t.name for t in scene.things]
     unique = [t for t in scene.things if names.count(t.name) == 1]
-    pairs = [(a, b, relation_between((a.x, a.y), (b.x, b.y), _CLEAR_MARGIN_PX)) for a in unique for b in unique if a != b]
+    pairs = [
+        (a, b, relation_between((a.x, a.y), (b.x, b.y), _CLEAR_MARGIN_PX)) for a in unique for b in unique if a != b
+    ]
     pairs = [(a, b, r) for a, b, r in pairs if r]
     if not pairs:
         return None
-    a, b, relation = rng.choice(pairs)
-    if rng.random() < 0.5 and _things_towards(scene, b, relation) == [a]:
+    single = [(a, b, r) for a, b, r in pairs if _things_towards(scene, b, r) == [a]]
+    if single and rng.random() < 0.75:
+        a, b, relation = rng.choice(single)
         return Question("relation", f"what is {relation} the {b.name}?", with_article(a.name))
+    a, b, relation = rng.choice(pairs)
     truth = rng.random() < 0.5
     asked = relation if truth else OPPOSITE[relation]
     return Question("relation", f"is the {a.name} {asked} the {b.name}?", "yes" if truth else "no")
@@ -337,7 +351,9 @@ def make_drawing(scene: Scene, rng: random.Random) -> Drawing:
         looks = ((a.colour, a.shape), (b.colour, b.shape))
         relation = relation_between((a.x, a.y), (b.x, b.y), _CLEAR_MARGIN_PX)
         if relation and rng.random() < 0.6:
-            return Drawing("position", f"{with_article(a.name)} {relation} {with_article(b.name)}", looks, relation=relation)
+            return Drawing(
+                "position", f"{with_article(a.name)} {relation} {with_article(b.name)}", looks, relation=relation
+            )
         return Drawing("two objects", f"{with_article(a.name)} and {with_article(b.name)}", looks)
     names = [with_article(f"{c} {s}") for c, s in rng.sample(looks, n)]
     return Drawing("several objects", ", ".join(names[:-1]) + " and " + names[-1], looks)

@@ -28,6 +28,7 @@ from assets.recipes.processor import make_processor
 
 SEED = 20251122
 CODES, CODE_DIM, PATCH_PX, GRID, WIDTH = 2048, 32, 8, 8, 128
+QUESTION_WEIGHTS = {"describe": 0.4, "existence": 1.5, "relation": 2.0}  # per answer token; others 1
 CAPTION_DROP = 0.1  # share of prompts blanked for classifier-free guidance
 
 
@@ -261,7 +262,7 @@ def make_understanding_batch(processor, step: int, batch: int) -> dict:
             asked = question_ids(tokenizer, question.text)
             told = [*tokenizer(question.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
             ids += asked + told
-            weights += [0.0] * len(asked) + [0.4 if question.kind == "describe" else 1.0] * len(told)
+            weights += [0.0] * len(asked) + [QUESTION_WEIGHTS.get(question.kind, 1.0)] * len(told)
             segments += [number] * len(asked + told)
             positions += range(len(prefix), len(prefix) + len(asked + told))
         rows.append((ids, weights, segments, positions))
@@ -306,24 +307,45 @@ def understanding_loss(model, batch: dict) -> torch.Tensor:
     return (losses * weights[wanted]).sum() / weights.sum()
 
 
-def make_drawing_batch(processor, book: torch.Tensor, step: int, batch: int) -> dict:
-    """Prompts (some blanked for guidance) and the codes of their pictures."""
+def make_drawing_batch(processor, book: torch.Tensor, step: int, batch: int, focus: bool) -> dict:
+    """Prompts (some blanked for guidance) and the codes of their pictures.
+
+    With `focus`, more small scenes and short prompts, and weight on what only the prompt can tell:
+    without it the model learns what pictures look like long before it listens to the prompt.
+    """
     tokenizer = processor.tokenizer
-    scenes, rng = scenes_for("drawing", step, batch, weights=(3, 4, 2, 2))
+    scenes, rng = scenes_for("drawing", step, batch, weights=(5, 4, 2, 2) if focus else (3, 4, 2, 2))
     rows = []
     for scene in scenes:
-        prompt = world.describe(scene) if rng.random() < 0.35 else world.make_drawing(scene, rng).prompt
+        prompt = (
+            world.describe(scene) if rng.random() < (0.25 if focus else 0.35) else world.make_drawing(scene, rng).prompt
+        )
         ids = drawing_ids(tokenizer, prompt)
         if rng.random() < CAPTION_DROP:
             ids = [ids[0], *[tokenizer.pad_token_id] * (len(ids) - 2), ids[-1]]
         rows.append(ids)
     length = max(map(len, rows))
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (length - len(row)) for row in rows])
+    codes = nearest_codes(pixels_of(scenes), book)
     return {
-        "codes": nearest_codes(pixels_of(scenes), book),
+        "codes": codes,
+        "weights": weigh_codes(codes) if focus else torch.ones(codes.shape),
         "ids": ids,
         "lengths": torch.tensor([len(row) for row in rows]),
     }
+
+
+def weigh_codes(codes: torch.Tensor) -> torch.Tensor:
+    """Weight of each code in the loss: 0.1 for bare background, 4 for the first patch of a thing, else 1.
+
+    Only the first patch must be known from the prompt: where it is bare background at the left and
+    above, nothing but the prompt tells what comes; the patches after it mostly follow from it.
+    """
+    bare = F.pad((codes == 0).view(-1, GRID, GRID).float(), (1, 1, 1, 0), value=1.0) > 0  # a border of background
+    here, left = bare[:, 1:, 1:-1], bare[:, 1:, :-2]
+    above = bare[:, :-1, 1:-1] & bare[:, :-1, :-2] & bare[:, :-1, 2:]
+    weights = torch.where(here, 0.1, torch.where(left & above, 4.0, 1.0))
+    return weights.flatten(1)
 
 
 def drawing_ids(tokenizer, prompt: str) -> list[int]:
@@ -342,7 +364,8 @@ def drawing_loss(model, batch: dict) -> torch.Tensor:
     hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
     rows = lengths[:, None] - 1 + torch.arange(GRID * GRID)  # from begin-of-image to the last code but one
     hidden = hidden.gather(1, rows[..., None].expand(-1, -1, WIDTH))
-    return F.cross_entropy(model.model.generation_head(hidden).flatten(0, 1), codes.flatten())
+    losses = F.cross_entropy(model.model.generation_head(hidden).flatten(0, 1), codes.flatten(), reduction="none")
+    return (losses * batch["weights"].flatten()).sum() / batch["weights"].sum()
 
 
 def load_stages(work: Path) -> tuple:
@@ -357,10 +380,13 @@ def load_stages(work: Path) -> tuple:
     return model, processor, book
 
 
-def train_language(work: Path, steps: int, decay_steps: int, batch: int, rate: float, muon_from: int) -> None:
+def train_language(
+    work: Path, steps: int, decay_steps: int, batch: int, rate: float, muon_from: int, focus_from: int
+) -> None:
     """Questions and drawings together, at a constant rate, then a decay to zero over the last steps.
 
-    From step `muon_from` on the language model's matrices are trained by Muon, all else by AdamW.
+    From step `muon_from` on the language model's matrices are trained by Muon, all else by AdamW;
+    from step `focus_from` on drawings are chosen as `make_drawing_batch` says.
 
     With two processes (torchrun) each computes one task; the gradients are summed, so the result is
     the same up to rounding.
@@ -380,7 +406,8 @@ def train_language(work: Path, steps: int, decay_steps: int, batch: int, rate: f
         if rank == 0:
             losses["understanding"] = understanding_loss(model, make_understanding_batch(processor, step, batch))
         if rank == ranks - 1:
-            losses["drawing"] = drawing_loss(model, make_drawing_batch(processor, book, step, 2 * batch))
+            drawings = make_drawing_batch(processor, book, step, 2 * batch, focus=step >= focus_from)
+            losses["drawing"] = drawing_loss(model, drawings)
         sum(losses.values()).backward()
         sum_gradients(model, ranks)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -563,6 +590,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=24, help="pictures with questions a step; twice as many drawings")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--muon-from", type=int, default=0, help="step from which Muon trains the matrices")
+    parser.add_argument("--focus-from", type=int, default=0, help="step from which drawing looks at small scenes more")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -572,7 +600,15 @@ def main() -> None:
     if options.stage in ("vision", "all"):
         train_vision(options.work, options.vision_steps, 48)
     if options.stage in ("language", "all"):
-        train_language(options.work, options.steps, options.decay_steps, options.batch, options.rate, options.muon_from)
+        train_language(
+            options.work,
+            options.steps,
+            options.decay_steps,
+            options.batch,
+            options.rate,
+            options.muon_from,
+            options.focus_from,
+        )
     if options.stage in ("export", "all"):
         export(options.work, options.out)
 
