@@ -29,6 +29,7 @@ from assets.recipes.processor import make_processor
 SEED = 20251122
 CODES, CODE_DIM, PATCH_PX, GRID, WIDTH = 2048, 32, 8, 8, 128
 QUESTION_WEIGHTS = {"describe": 0.4, "existence": 1.5, "relation": 2.0}  # per answer token; others 1
+BARE = 0  # the code of bare background: the most frequent patch
 CAPTION_DROP = 0.1  # share of prompts blanked for classifier-free guidance
 
 
@@ -159,7 +160,7 @@ def train_codec(work: Path, steps: int, batch: int) -> None:
         pixels = pixels_of(scenes)
         codes = nearest_codes(pixels, book).flatten()
         z = vq.quant_conv(vq.encoder(pixels)).permute(0, 2, 3, 1).reshape(-1, CODE_DIM)
-        weight = torch.where(codes == 0, 0.05, 1.0)  # code 0 is the bare background
+        weight = torch.where(codes == BARE, 0.05, 1.0)
         losses = F.cross_entropy(20 * z @ embedding.T, codes, reduction="none")
         naming = (losses * weight).sum() / weight.sum()
         step_optimizer(naming, encoder, *optimizers[0])
@@ -167,7 +168,7 @@ def train_codec(work: Path, steps: int, batch: int) -> None:
         drawing = error.abs().mean() + error.square().mean()
         step_optimizer(drawing, decoder, *optimizers[1])
         if step % 25 == 0 or step == steps - 1:
-            hit = ((z @ embedding.T).argmax(-1) == codes)[codes != 0].float().mean()
+            hit = ((z @ embedding.T).argmax(-1) == codes)[codes != BARE].float().mean()
             log(work, "codec", step=step, naming=naming.item(), drawing=drawing.item(), hit=hit.item())
         if (step + 1) % 250 == 0 or step == steps - 1:
             tensors = {f"vq.{k}": v.contiguous() for k, v in vq.state_dict().items()}
@@ -310,8 +311,8 @@ def understanding_loss(model, batch: dict) -> torch.Tensor:
 def make_drawing_batch(processor, book: torch.Tensor, step: int, batch: int, focus: bool) -> dict:
     """Prompts (some blanked for guidance) and the codes of their pictures.
 
-    With `focus`, more small scenes and short prompts, and weight on what only the prompt can tell:
-    without it the model learns what pictures look like long before it listens to the prompt.
+    With `focus`, more small scenes and short prompts, and more of what only the prompt can tell: without
+    it the model learns what pictures look like long before it listens to the prompt.
     """
     tokenizer = processor.tokenizer
     scenes, rng = scenes_for("drawing", step, batch, weights=(5, 4, 2, 2) if focus else (3, 4, 2, 2))
@@ -329,23 +330,22 @@ def make_drawing_batch(processor, book: torch.Tensor, step: int, batch: int, foc
     codes = nearest_codes(pixels_of(scenes), book)
     return {
         "codes": codes,
-        "weights": weigh_codes(codes) if focus else torch.ones(codes.shape),
+        "first": find_first_patches(codes) if focus else torch.zeros(codes.shape, dtype=torch.bool),
         "ids": ids,
         "lengths": torch.tensor([len(row) for row in rows]),
     }
 
 
-def weigh_codes(codes: torch.Tensor) -> torch.Tensor:
-    """Weight of each code in the loss: 0.1 for bare background, 4 for the first patch of a thing, else 1.
+def find_first_patches(codes: torch.Tensor) -> torch.Tensor:
+    """Where a thing's first patch is, in raster order: codes [B, 64] → bool [B, 64].
 
-    Only the first patch must be known from the prompt: where it is bare background at the left and
-    above, nothing but the prompt tells what comes; the patches after it mostly follow from it.
+    It is bare background at the left and above, so nothing but the prompt tells what comes there; the
+    patches after it mostly follow from it.
     """
-    bare = F.pad((codes == 0).view(-1, GRID, GRID).float(), (1, 1, 1, 0), value=1.0) > 0  # a border of background
+    bare = F.pad((codes == BARE).view(-1, GRID, GRID).float(), (1, 1, 1, 0), value=1.0) > 0  # a border of background
     here, left = bare[:, 1:, 1:-1], bare[:, 1:, :-2]
     above = bare[:, :-1, 1:-1] & bare[:, :-1, :-2] & bare[:, :-1, 2:]
-    weights = torch.where(here, 0.1, torch.where(left & above, 4.0, 1.0))
-    return weights.flatten(1)
+    return (~here & left & above).flatten(1)
 
 
 def drawing_ids(tokenizer, prompt: str) -> list[int]:
@@ -353,7 +353,11 @@ def drawing_ids(tokenizer, prompt: str) -> list[int]:
 
 
 def drawing_loss(model, batch: dict) -> torch.Tensor:
-    """Cross-entropy of the 64 codes; the picture follows its prompt at once, padding stands at the end."""
+    """Cross-entropy of the 64 codes; the picture follows its prompt at once, padding stands at the end.
+
+    With focus, half as much again of "which code, given that it is not background" at the first patch
+    of each thing; weighting the plain loss instead would teach wrong odds of background.
+    """
     codes, lengths = batch["codes"], batch["lengths"]
     size, total = len(codes), batch["ids"].shape[1] + GRID * GRID - 1
     text = model.get_input_embeddings()(batch["ids"])
@@ -364,8 +368,12 @@ def drawing_loss(model, batch: dict) -> torch.Tensor:
     hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
     rows = lengths[:, None] - 1 + torch.arange(GRID * GRID)  # from begin-of-image to the last code but one
     hidden = hidden.gather(1, rows[..., None].expand(-1, -1, WIDTH))
-    losses = F.cross_entropy(model.model.generation_head(hidden).flatten(0, 1), codes.flatten(), reduction="none")
-    return (losses * batch["weights"].flatten()).sum() / batch["weights"].sum()
+    logits = model.model.generation_head(hidden)
+    loss = F.cross_entropy(logits.flatten(0, 1), codes.flatten())
+    if not batch["first"].any():
+        return loss
+    which = logits[batch["first"]].index_fill(1, torch.tensor([BARE]), -torch.inf)
+    return loss + 0.5 * F.cross_entropy(which, codes[batch["first"]])
 
 
 def load_stages(work: Path) -> tuple:

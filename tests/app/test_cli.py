@@ -26,7 +26,12 @@ def folder(tmp_path_factory):
 def run(folder, *arguments):
     environment = os.environ | {"AIA_LENS_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "app", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180
+        [sys.executable, "-m", "app", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
 
 

@@ -22,7 +22,12 @@ def test_a_space_listens_to_all_and_answers_its_own_name():
 
 def test_everything_can_be_set():
     settings = settings_from_environment(
-        {"AIA_LENS_HOST": "10.0.0.1", "AIA_LENS_PORT": "8000", "AIA_LENS_DATA": "/tmp/x", "AIA_LENS_ALLOWED_HOSTS": "a, b"}
+        {
+            "AIA_LENS_HOST": "10.0.0.1",
+            "AIA_LENS_PORT": "8000",
+            "AIA_LENS_DATA": "/tmp/x",
+            "AIA_LENS_ALLOWED_HOSTS": "a, b",
+        }
     )
     assert (settings.host, settings.port, settings.captures) == ("10.0.0.1", 8000, Path("/tmp/x/captures"))
     assert settings.allowed_hosts[-2:] == ("a", "b")

@@ -1,0 +1,129 @@
+"""The page's named endpoints for programs: /understand, /generate, /capture. Same content as the command line.
+
+Thin over the engine: arguments in, `Capture.summary()` out. Knows no component of the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from aia.intensity import Task
+from app.explore import BROKEN, MODEL_QUEUE
+from backend.captures import Capture
+from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine
+from backend.interface import Event, Finished, Notice, UserError
+from backend.pictures import load_picture
+
+logger = logging.getLogger(__name__)
+
+
+def add_endpoints(engine: Engine) -> None:
+    """Add the three endpoints to the current Gradio context."""
+
+    def understand(
+        model: str,
+        image: dict,
+        prompt: str,
+        seed: int = UNDERSTANDING_SAMPLING.seed,
+        temperature: float = UNDERSTANDING_SAMPLING.temperature,
+        max_new_tokens: int = UNDERSTANDING_SAMPLING.max_new_tokens,
+    ) -> dict:
+        """Answer `prompt` about `image` (an uploaded file; `handle_file` in gradio_client)."""
+
+        def events() -> Iterator[Event]:
+            sampling = replace(
+                UNDERSTANDING_SAMPLING,
+                seed=_number(seed, "seed"),
+                temperature=_number(temperature, "temperature"),
+                max_new_tokens=_number(max_new_tokens, "max_new_tokens"),
+            )
+            return engine.understand(
+                _text(model, "model"), load_picture(_path(image)), _text(prompt, "prompt"), sampling
+            )
+
+        return _answer(lambda: _run(events()))
+
+    def generate(
+        model: str,
+        prompt: str,
+        seed: int = GENERATION_SAMPLING.seed,
+        temperature: float = GENERATION_SAMPLING.temperature,
+        guidance: float = GENERATION_SAMPLING.guidance,
+    ) -> dict:
+        """Draw `prompt`; the picture comes as base64 PNG under `image`."""
+
+        def events() -> Iterator[Event]:
+            sampling = replace(
+                GENERATION_SAMPLING,
+                seed=_number(seed, "seed"),
+                temperature=_number(temperature, "temperature"),
+                guidance=_number(guidance, "guidance"),
+            )
+            return engine.generate(_text(model, "model"), _text(prompt, "prompt"), sampling)
+
+        return _answer(lambda: _run(events()))
+
+    def capture(capture_id: str) -> dict:
+        """A stored capture by its id."""
+        return _answer(lambda: describe(engine.capture(_text(capture_id, "capture_id"))))
+
+    gr.api(understand, api_name="understand", **MODEL_QUEUE)
+    gr.api(generate, api_name="generate", **MODEL_QUEUE)
+    gr.api(capture, api_name="capture")
+
+
+def describe(capture: Capture) -> dict[str, Any]:
+    """The summary, and for a drawing the picture as base64 PNG."""
+    summary = capture.summary()
+    if capture.task == Task.GENERATION:
+        summary["image"] = base64.b64encode(capture.picture_png).decode()
+    return summary
+
+
+def _run(events: Iterator[Event]) -> dict[str, Any]:
+    """Run to the end: the capture, whether it came from the store, and what the model had to say."""
+    notices: list[str] = []
+    for event in events:
+        if isinstance(event, Notice):
+            notices.append(event.text)
+        elif isinstance(event, Finished):
+            return {**describe(event.capture), "cached": event.cached, "notices": notices}
+    raise RuntimeError("an event stream ended without Finished")
+
+
+def _answer(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do the work; what a caller can mend becomes Gradio's error with its one sentence."""
+    try:
+        return work()
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+    except Exception as error:
+        logger.exception("an API call failed")
+        raise gr.Error(BROKEN, print_exception=False) from error
+
+
+def _path(image: Any) -> Path:
+    """The path of an uploaded file. Only marked files were checked by Gradio to be uploads."""
+    marked = isinstance(image, dict) and (image.get("meta") or {}).get("_type") == "gradio.FileData"
+    if not marked or not isinstance(image.get("path"), str):
+        raise UserError("Expected an uploaded image file, got something else; upload it first (handle_file does).")
+    return Path(image["path"])
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"Expected text as {name}, got {type(value).__name__}; send a string.")
+    return value
+
+
+def _number(value: Any, name: str) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"Expected a number as {name}, got {type(value).__name__}; send a number.")
+    return value

@@ -1,0 +1,196 @@
+"""The form of the Explore tab: its fields, what they hold when sent, and how a capture fills them.
+
+Knows models' specs, samples and sampling settings; runs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from aia.intensity import Task
+from app.components.chips import ExampleChips
+from app.components.picture import PictureChoice, PictureField
+from app.samples import UPLOAD_QUESTIONS, Samples
+from app.views import data_url
+from backend.captures import Capture, Sampling
+from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
+from backend.interface import UserError
+from backend.pictures import MAX_FILE_BYTES, load_picture, pixels_sha256
+from backend.specs import ModelSpec
+
+TASK_LABELS = {Task.UNDERSTANDING: "Understand", Task.GENERATION: "Draw"}
+
+# A sample brings its own example questions, and the first of them unless the user wrote their own.
+_ON_PICTURE_JS = """(choice, chips, question) => {
+  const untouched = !question.trim() || chips.examples.includes(question);
+  const examples = choice.questions || chips.examples;
+  return [{ examples, chosen: null }, untouched && choice.sample ? examples[0] : question];
+}"""
+_NEW_SEED_JS = "() => Math.floor(Math.random() * 1e6)"
+
+
+@dataclass(frozen=True)
+class Form:
+    """The tab's controls. `fields` are what handlers take, in the order of `Request`."""
+
+    fields: list[gr.components.Component]
+    examples: ExampleChips  # the example questions that fit the picture
+    ask: gr.Button
+    draw: gr.Button
+    stop: gr.Button
+    submits: list[Any]  # the text fields' own submit events
+
+    @property
+    def filled(self) -> list[gr.components.Component]:
+        """What `fill_form` has values for."""
+        return [*self.fields, self.examples]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the form held when it was sent, in the order of `Form.fields`."""
+
+    model: str
+    task: str
+    picture: PictureChoice | None
+    question: str
+    prompt: str
+    seed: float | None
+    answer_temperature: float
+    max_new_tokens: float
+    drawing_temperature: float
+    guidance: float
+
+    @property
+    def words(self) -> str:
+        """The question or the prompt, whichever the task takes."""
+        return (self.question if self.task == Task.UNDERSTANDING else self.prompt) or ""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Raises `UserError` when the seed is missing; ranges are the engine's to check."""
+        if self.seed is None:
+            raise UserError("Expected a whole number as the seed, got nothing; write one, such as 0.")
+        seed = int(self.seed)
+        if self.task == Task.GENERATION:
+            return replace(GENERATION_SAMPLING, seed=seed, temperature=self.drawing_temperature, guidance=self.guidance)
+        return replace(
+            UNDERSTANDING_SAMPLING,
+            seed=seed,
+            temperature=self.answer_temperature,
+            max_new_tokens=int(self.max_new_tokens),
+        )
+
+
+def make_form(specs: tuple[ModelSpec, ...], samples: Samples) -> Form:
+    """Create the controls inside the current Gradio context."""
+    model = gr.Dropdown(
+        [(spec.title, spec.name) for spec in specs],
+        value=specs[0].name,
+        label="Model",
+        filterable=False,
+        elem_id="lens-model",
+    )
+    note = gr.HTML(specs[0].note, apply_default_css=False, js_on_load=None, elem_id="lens-model-note")
+    notes = json.dumps({spec.name: spec.note for spec in specs})
+    model.change(fn=None, js=f"(name) => ({notes})[name]", inputs=model, outputs=note)
+    task = gr.Radio(
+        [(label, task.value) for task, label in TASK_LABELS.items()],
+        value=Task.UNDERSTANDING.value,
+        label="Task",
+        elem_id="lens-task",
+    )
+    with gr.Column(elem_classes="lens-when-understanding", elem_id="lens-understanding"):
+        picture, question, examples = _make_understanding_fields(samples)
+        ask = gr.Button("Ask", variant="primary", elem_id="lens-ask")
+    with gr.Column(elem_classes="lens-when-generation", elem_id="lens-generation"):
+        prompt = _make_prompt_field(samples)
+        draw = gr.Button("Draw", variant="primary", elem_id="lens-draw")
+    stop = gr.Button("Stop", elem_id="lens-stop")
+    sampling = _make_sampling_fields()
+    fields = [model, task, picture, question, prompt, *sampling]
+    return Form(fields, examples, ask, draw, stop, [question.submit, prompt.submit])
+
+
+def _make_understanding_fields(samples: Samples) -> tuple[PictureField, gr.Textbox, ExampleChips]:
+    picture = PictureField(
+        samples=[{"file": s.file, "title": s.title, "url": s.url, "questions": s.questions} for s in samples.pictures],
+        default_questions=list(UPLOAD_QUESTIONS),
+        max_mib=MAX_FILE_BYTES // 2**20,
+        elem_id="lens-picture",
+    )
+    question = gr.Textbox(label="Question", lines=2, max_lines=6, elem_id="lens-question")
+    examples = ExampleChips(list(samples.pictures[0].questions), "Example questions", elem_id="lens-question-examples")
+    _fill_from(examples, question)
+    gr.on(
+        [picture.select, picture.upload],
+        fn=None,
+        js=_ON_PICTURE_JS,
+        inputs=[picture, examples, question],
+        outputs=[examples, question],
+    )
+    return picture, question, examples
+
+
+def _make_prompt_field(samples: Samples) -> gr.Textbox:
+    prompt = gr.Textbox(label="Prompt", lines=2, max_lines=6, value=samples.drawings[0], elem_id="lens-prompt")
+    drawings = ExampleChips(list(samples.drawings), "Example prompts", elem_id="lens-prompt-examples")
+    _fill_from(drawings, prompt)
+    return prompt
+
+
+def _fill_from(chips: ExampleChips, box: gr.Textbox) -> None:
+    """A click on an example writes it into the box, in the page alone."""
+    chips.select(fn=None, js="(chips) => chips.chosen", inputs=chips, outputs=box)
+
+
+def _make_sampling_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
+    """Seed, then temperature and length of an answer, then temperature and guidance of a drawing."""
+    answer, drawing = UNDERSTANDING_SAMPLING, GENERATION_SAMPLING
+    with gr.Accordion("Sampling and seed", open=False, elem_id="lens-sampling"):
+        with gr.Row(elem_id="lens-seed-row"):
+            seed = gr.Number(label="Seed", value=0, precision=0, elem_id="lens-seed")
+            new_seed = gr.Button("New seed", size="sm", elem_id="lens-new-seed")
+        new_seed.click(fn=None, js=_NEW_SEED_JS, outputs=seed)
+        with gr.Column(elem_classes="lens-when-understanding"):
+            answer_temperature = gr.Slider(
+                0, 2, answer.temperature, step=0.05, label="Temperature", info="0 is greedy."
+            )
+            max_new_tokens = gr.Slider(1, 256, answer.max_new_tokens, step=1, label="Longest answer, in tokens")
+        with gr.Column(elem_classes="lens-when-generation"):
+            drawing_temperature = gr.Slider(0, 2, drawing.temperature, step=0.05, label="Temperature")
+            guidance = gr.Slider(1, 10, drawing.guidance, step=0.5, label="Guidance", info="1 is none.")
+    return seed, answer_temperature, max_new_tokens, drawing_temperature, guidance
+
+
+def fill_form(capture: Capture, samples: Samples) -> list[Any]:
+    """Values for `Form.filled` that bring back what a capture was made from; skipped where it says nothing.
+
+    A picture that is one of the samples is shown as that sample, any other as the capture keeps it.
+    """
+    key, skip = capture.key, gr.skip()
+    seed = key.sampling.seed
+    if key.task == Task.GENERATION:
+        guided = (key.sampling.temperature, key.sampling.guidance)
+        return [key.model, key.task.value, skip, skip, key.prompt, seed, skip, skip, *guided, skip]
+    choice = choose_picture(capture, samples)
+    answered = (key.sampling.temperature, key.sampling.max_new_tokens)
+    examples = {"examples": choice.questions, "chosen": None}
+    return [key.model, key.task.value, choice, key.prompt, skip, seed, *answered, skip, skip, examples]
+
+
+def choose_picture(capture: Capture, samples: Samples) -> PictureChoice:
+    """The choice that stands for the picture a capture asked about."""
+    for sample in samples.pictures:
+        if same_pixels(capture.picture_png, sample.path.read_bytes()):
+            return PictureChoice(sample=sample.file, preview=sample.url, questions=list(sample.questions))
+    return PictureChoice(capture=capture.id, preview=data_url(capture.picture_png), questions=list(UPLOAD_QUESTIONS))
+
+
+def same_pixels(a: bytes, b: bytes) -> bool:
+    """Whether two encoded pictures of ours show the same."""
+    return pixels_sha256(load_picture(a)) == pixels_sha256(load_picture(b))

@@ -1,0 +1,152 @@
+"""Puts the page together: header, tabs, endpoints, and what launching it needs. Runs no model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import plotly
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from app.api import add_endpoints
+from app.components import load_script
+from app.explore import Explore, state_html
+from app.samples import ASSETS, load_samples
+from app.security import SameOriginOnly
+from app.settings import Settings
+from backend.engine import Engine
+from backend.pictures import MAX_FILE_BYTES
+
+PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever
+UPLOADS_KEPT_SECONDS = 86_400
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+
+def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
+    """The page with its endpoints. Makes the capture that a first visit sees, unless it is stored."""
+    with gr.Blocks(
+        title="AIA Lens",
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(UPLOADS_KEPT_SECONDS, UPLOADS_KEPT_SECONDS),
+    ) as blocks:
+        explore = Explore(engine, load_samples())
+        with gr.Row(elem_id="lens-header"):
+            gr.HTML('<h1 class="lens-mark">AIA Lens</h1>', apply_default_css=False, elem_id="lens-name")
+            state = gr.HTML(state_html(engine.state()), apply_default_css=False, elem_id="lens-state", js_on_load=None)
+        with gr.Tabs(elem_id="lens-tabs"), gr.Tab("Explore", id="explore"):
+            explore.build(blocks, state)
+        add_endpoints(engine)
+    return blocks
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """Everything for `Blocks.launch`: look, address, limits, and what keeps strangers out."""
+    hosts = (*settings.allowed_hosts, settings.host)
+    return {
+        "server_name": settings.host,
+        "server_port": settings.port,
+        "root_path": settings.root_path or None,
+        "theme": make_theme(),
+        "head": make_head(),
+        "favicon_path": str(ASSETS / "icon.png"),
+        "footer_links": [],
+        "run_history": False,  # slows every large update severalfold
+        "enable_monitoring": False,
+        "show_error": False,  # what a user can mend is shown by the cards; the rest goes to the log
+        "share": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "strict_cors": True,
+        "max_file_size": MAX_FILE_BYTES,
+        "app_kwargs": {
+            "middleware": [Middleware(SameOriginOnly, allowed_hosts=hosts)],
+            "routes": [Route(f"/{PLOTLY_URL}", serve_plotly)],
+            "docs_url": None,
+            "redoc_url": None,
+        },
+    }
+
+
+def serve_plotly(request: Request) -> Response:
+    """plotly.js of the installed package, under an address that names no folder of this machine."""
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return FileResponse(PLOTLY_JS, media_type="text/javascript", headers=headers)
+
+
+def make_head() -> str:
+    """Style and shared script, inline: Gradio's own `css` option rewrites selectors."""
+    style = (ASSETS / "style.css").read_text(encoding="utf-8")
+    script = load_script("shared").replace("@plotly", PLOTLY_URL)
+    preload = f'<link rel="preload" as="script" href="{PLOTLY_URL}">'
+    return f"{preload}<style>{style}</style><script>{script}</script>"
+
+
+def make_theme() -> gr.themes.Base:
+    """Gradio's plainest theme with system fonts; its colours point at the variables of style.css."""
+    colours = {
+        "body_background_fill": ("#fbfbfa", "#141415"),  # also painted before style.css is there
+        "body_text_color": ("#1d1d1f", "#ededec"),
+    }
+    same = {
+        "block_background_fill": "transparent",
+        "block_border_width": "0px",
+        "block_padding": "0px",
+        "block_shadow": "none",
+        "block_label_text_color": "var(--lens-soft)",
+        "block_title_text_color": "var(--lens-soft)",
+        "block_title_text_size": "12.5px",
+        "block_title_text_weight": "400",
+        "block_info_text_color": "var(--lens-soft)",
+        "block_info_text_size": "12px",
+        "border_color_primary": "var(--lens-line)",
+        "border_color_accent": "var(--lens-ink)",
+        "color_accent": "var(--lens-ink)",
+        "color_accent_soft": "var(--lens-chip)",
+        "input_background_fill": "var(--lens-card)",
+        "input_background_fill_focus": "var(--lens-card)",
+        "input_border_color": "var(--lens-line)",
+        "input_border_color_focus": "var(--lens-soft)",
+        "input_border_width": "1px",
+        "input_padding": "9px 12px",
+        "input_placeholder_color": "var(--lens-faint)",
+        "input_radius": "8px",
+        "input_shadow": "none",
+        "input_shadow_focus": "none",
+        "input_text_size": "14px",
+        "button_primary_background_fill": "var(--lens-ink)",
+        "button_primary_background_fill_hover": "var(--lens-ink)",
+        "button_primary_text_color": "var(--lens-bg)",
+        "button_primary_border_color": "transparent",
+        "button_secondary_background_fill": "var(--lens-card)",
+        "button_secondary_background_fill_hover": "var(--lens-chip)",
+        "button_secondary_text_color": "var(--lens-ink)",
+        "button_secondary_border_color": "var(--lens-line)",
+        "button_large_radius": "8px",
+        "button_large_text_weight": "550",
+        "button_large_text_size": "14px",
+        "slider_color": "var(--lens-ink)",
+        "panel_background_fill": "transparent",
+        "panel_border_width": "0px",
+        "background_fill_primary": "var(--lens-card)",
+        "background_fill_secondary": "var(--lens-chip)",
+        "body_text_color_subdued": "var(--lens-soft)",
+        "layout_gap": "16px",
+    }
+    theme = gr.themes.Base(primary_hue="neutral", neutral_hue="neutral", font=FONTS, font_mono=MONO_FONTS)
+    known = set(dir(theme))
+    values = {}
+    for name, value in same.items():
+        values[name] = value
+        if f"{name}_dark" in known:
+            values[f"{name}_dark"] = value
+    for name, (light, dark) in colours.items():
+        values |= {name: light, f"{name}_dark": dark}
+    return theme.set(**values)

@@ -1,0 +1,1 @@
+"""Tests of the front ends, without a browser and without weights."""

@@ -1,0 +1,215 @@
+import io
+from types import SimpleNamespace
+
+import pytest
+from gradio.data_classes import FileData
+from PIL import Image
+
+from app.components.picture import PictureChoice
+from app.components.result import State
+from app.explore import Explore
+from app.form import Request, fill_form
+from app.samples import load_samples
+from backend.interface import UserError
+from backend.store import StoreFull
+
+SAMPLES = load_samples()
+FIELDS = {
+    "model": "tiny-janus",
+    "task": "understanding",
+    "picture": PictureChoice(sample=SAMPLES.pictures[0].file),
+    "question": "what is there?",
+    "prompt": "a red circle",
+    "seed": 0,
+    "answer_temperature": 0.0,
+    "max_new_tokens": 64,
+    "drawing_temperature": 1.0,
+    "guidance": 3.0,
+}
+SESSION = SimpleNamespace(session_hash="s", query_params={})
+
+
+@pytest.fixture
+def explore(engine):
+    return Explore(engine, SAMPLES)
+
+
+def run(explore, **changes):
+    """All updates of one run: (result, curve, state) each."""
+    return list(explore.on_run(SESSION, *{**FIELDS, **changes}.values()))
+
+
+def load(explore, **query):
+    return explore.on_load(SimpleNamespace(session_hash="s", query_params=query))
+
+
+def test_an_answer_grows_and_ends_with_its_curve(explore):
+    explore.engine.model.step_seconds = 0.06
+    *growing, (result, curve, _) = run(explore)
+    assert growing
+    assert all(update[0].state == State.RUNNING for update in growing)
+    assert result.state == State.FINISHED
+    assert result.answer == "a red circle and a blue square"
+    assert (
+        curve.link == {"capture": explore.engine.store.ids()[-1]} or curve.link["capture"] in explore.engine.store.ids()
+    )
+
+
+def test_a_drawing_grows_with_its_progress(explore):
+    explore.engine.model.step_seconds = 0.11
+    *growing, (result, curve, _) = run(explore, task="generation")
+    assert [g[0].progress for g in growing if g[0].progress] == sorted(g[0].progress for g in growing if g[0].progress)
+    assert result.task == "generation"
+    assert curve.alternatives[0].figure["data"][-1]["name"] == "with the prompt"
+
+
+def test_a_quick_answer_comes_whole(explore):
+    assert len(run(explore)) == 1
+
+
+def test_the_same_run_again_comes_from_the_store_and_says_so(explore):
+    first, again = run(explore)[-1], run(explore)[-1]
+    runs = explore.engine.model.runs
+    assert "from the store" not in first[0].facts
+    assert "from the store" in again[0].facts
+    assert first[1] == again[1]
+    run(explore)
+    assert explore.engine.model.runs == runs
+
+
+def test_unknown_words_are_named(explore):
+    assert "“dinosaur”" in run(explore, task="generation", prompt="a dinosaur")[-1][0].notices[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"question": "   "}, "empty"),
+        ({"question": None}, "empty"),
+        ({"question": "x" * 100_000}, "100,000"),
+        ({"picture": None}, "image to ask about"),
+        ({"picture": PictureChoice()}, "image to ask about"),
+        ({"picture": PictureChoice(sample="../../secret.png")}, "image to ask about"),
+        ({"picture": PictureChoice(capture="../../secret")}, ""),
+        ({"model": "gpt"}, "known model"),
+        ({"seed": None}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"answer_temperature": float("nan")}, "temperature"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_no_curve(explore, changes, words):
+    before = explore.engine.model.runs
+    result, curve, _ = run(explore, **changes)[-1]
+    assert result.state == State.FAILED
+    assert words in result.message
+    assert result.message.endswith(".")
+    assert "Traceback" not in result.message
+    assert curve == {"__type__": "update"}
+    assert explore.engine.model.runs == before
+
+
+def test_a_fault_of_ours_is_told_without_its_insides(explore, monkeypatch):
+    monkeypatch.setattr(explore.engine, "understand", lambda *a: 1 / 0)
+    result, _, _ = run(explore)[-1]
+    assert result.state == State.FAILED
+    assert "division" not in result.message
+
+
+def test_a_full_disk_costs_the_link_not_the_result(explore, monkeypatch):
+    def refuse(capture):
+        raise StoreFull("The disk is full; free some space.")
+
+    monkeypatch.setattr(explore.engine.store, "put", refuse)
+    result, curve, _ = run(explore, question="how many circles are there?")[-1]
+    assert result.state == State.FINISHED
+    assert result.facts.endswith("not saved")
+    assert any("disk is full" in notice for notice in result.notices)
+    assert curve.link == {}
+
+
+def test_stop_ends_a_run_between_tokens(explore):
+    explore.engine.model.step_seconds = 0.06
+    events = explore.on_run(SESSION, *FIELDS.values())
+    next(events)
+    explore.on_stop(SESSION)
+    *_, (result, _, _) = list(events)
+    assert result.state == State.STOPPED
+    assert run(explore)[-1][0].state == State.FINISHED
+
+
+def test_a_dropped_run_lets_go_of_the_model(explore):
+    explore.engine.model.step_seconds = 0.06
+    events = explore.on_run(SESSION, *FIELDS.values())
+    next(events)
+    events.close()
+    assert run(explore)[-1][0].state == State.FINISHED
+    assert explore._flags == {}
+
+
+def test_a_first_visit_shows_a_finished_capture_without_a_run(explore):
+    runs = explore.engine.model.runs
+    *filled, result, curve, _ = load(explore)
+    assert result.state == State.FINISHED
+    assert curve.link == {"capture": explore.welcome.id}
+    assert filled[2].sample == SAMPLES.pictures[0].file
+    assert explore.engine.model.runs == runs
+
+
+def test_a_permalink_fills_the_form_and_shows_the_capture_without_a_run(explore):
+    _, shown, _ = run(explore, task="generation", prompt="a red square", seed=5, guidance=2.0)[-1]
+    runs = explore.engine.model.runs
+    *filled, result, curve, _ = load(explore, capture=shown.link["capture"], definition="strict")
+    assert filled[0:2] == ["tiny-janus", "generation"]
+    assert (filled[4], filled[5], filled[9]) == ("a red square", 5, 2.0)
+    assert result.prompt == "a red square"
+    assert curve.chosen == "strict"
+    assert explore.engine.model.runs == runs
+
+
+def test_asking_again_from_a_permalink_gives_the_same_capture(explore, tmp_path):
+    path = tmp_path / "own.png"
+    Image.new("RGB", (90, 64), (10, 200, 30)).save(path)
+    _, shown, _ = run(explore, picture=PictureChoice(file=FileData(path=str(path))))[-1]
+    capture = explore.engine.capture(shown.link["capture"])
+    choice = fill_form(capture, SAMPLES)[2]
+    assert choice.capture == capture.id
+    result, again, _ = run(explore, picture=choice)[-1]
+    assert again.link == shown.link
+    assert "from the store" in result.facts
+
+
+@pytest.mark.parametrize("capture", ["0" * 24, "x", "../../etc/passwd", "a" * 5000])
+def test_an_unknown_capture_is_one_sentence_over_the_first_visit(explore, capture):
+    *_, result, curve, _ = load(explore, capture=capture)
+    assert result.message
+    assert len(result.message) < 300
+    assert result.chips
+    assert curve.link == {}
+
+
+def test_an_upload_gets_a_preview_or_a_reason(explore, tmp_path):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.new("RGB", (3000, 20), "red").save(good)
+    bad.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    shown = explore.on_upload(PictureChoice(file=FileData(path=str(good))))
+    assert shown.preview.startswith("data:image/")
+    assert len(shown.preview) < 20_000
+    refused = explore.on_upload(PictureChoice(file=FileData(path=str(bad))))
+    assert "SVG" in refused.message
+    assert refused.file is None
+
+
+def test_request_takes_the_words_and_sampling_of_its_task():
+    asked = Request(**{**FIELDS, "seed": 7.0})
+    assert (asked.words, asked.sampling.seed, asked.sampling.max_new_tokens) == ("what is there?", 7, 64)
+    drawn = Request(**{**FIELDS, "task": "generation"})
+    assert (drawn.words, drawn.sampling.guidance) == ("a red circle", 3.0)
+    with pytest.raises(UserError):
+        _ = Request(**{**FIELDS, "seed": None}).sampling
+
+
+def test_samples_are_small_world_pictures_with_three_questions():
+    assert len(SAMPLES.pictures) == 8
+    for sample in SAMPLES.pictures:
+        assert Image.open(io.BytesIO(sample.path.read_bytes())).size == (64, 64)
+        assert len(set(sample.questions)) == 3
