@@ -19,8 +19,9 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 
 $(VENV)/.installed: requirements.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed and none was found; install it first."; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or later is needed; install it, or set PYTHON=/path/to/it." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

@@ -15,8 +15,9 @@ from typing import Annotated
 import typer
 
 from app.settings import settings_from_environment
-from backend.captures import Capture
-from backend.interface import Event, Finished, Notice, PictureGrown, TextGrown, UserError
+from backend.captures import Capture, Sampling
+from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_sampling
+from backend.interface import Event, Finished, Notice, PictureGrown, UserError
 from backend.specs import SPECS
 
 cli = typer.Typer(
@@ -26,6 +27,8 @@ cli = typer.Typer(
 Model = Annotated[str, typer.Option("--model", help="Name of a model; `models` lists them.")]
 Prompt = Annotated[str, typer.Option("--prompt", help="The question, or what to draw.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result on one machine.")]
+Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is none.")]
+Temperature = Annotated[float, typer.Option("--temperature", help="0 takes the likeliest code each time.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file as JSON.")]
 
 
@@ -52,6 +55,7 @@ def serve(
 @cli.command()
 def models(json_file: Json = None) -> None:
     """List the models."""
+    check_parent(json_file)
     rows = [
         {
             "name": spec.name,
@@ -80,7 +84,6 @@ def understand(
     json_file: Json = None,
 ) -> None:
     """Ask about an image and measure how much the answer looks at it."""
-    from backend.engine import UNDERSTANDING_SAMPLING
     from backend.pictures import load_picture
 
     check_parent(json_file)
@@ -98,18 +101,16 @@ def generate(
     out: Annotated[Path, typer.Option("--out", help="Where the drawing goes, as PNG.")],
     model: Model = "tiny-janus",
     seed: Seed = 0,
-    guidance: Annotated[float, typer.Option(min=1, help="Classifier-free guidance scale; 1 is none.")] = 3.0,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest code each time.")] = 1.0,
+    guidance: Guidance = GENERATION_SAMPLING.guidance,
+    temperature: Temperature = GENERATION_SAMPLING.temperature,
     json_file: Json = None,
 ) -> None:
     """Draw a prompt and measure how much the image looks at it."""
-    from backend.captures import Sampling
-
     check_parent(out)
     check_parent(json_file)
     sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
     capture = follow(open_engine().generate(model, prompt, sampling))
-    out.write_bytes(capture.picture_png)
+    write_file(out, capture.picture_png)
     typer.echo(f"wrote {out}")
     print_curve(capture)
     write_json(json_file, {**capture.summary(), "image": str(out)})
@@ -120,16 +121,16 @@ def evaluate(
     model: Model = "tiny-janus",
     samples: Annotated[int, typer.Option("--samples", min=1, help="Held-out scenes, and as many drawings.")] = 100,
     seed: Seed = 0,
-    guidance: Annotated[float, typer.Option(min=1)] = 3.0,
-    temperature: Annotated[float, typer.Option(min=0)] = 1.0,
+    guidance: Guidance = GENERATION_SAMPLING.guidance,
+    temperature: Temperature = GENERATION_SAMPLING.temperature,
     json_file: Json = None,
 ) -> None:
     """Score a model on held-out scenes of the shapes world."""
-    from backend.captures import Sampling
     from backend.scores import evaluate_model
 
     check_parent(json_file)
     sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
+    check_sampling(sampling)
     report = evaluate_model(open_engine().load(model), samples, seed, sampling, show_progress)
     for task in ("understanding", "generation"):
         print_scores(task, report[task])
@@ -180,8 +181,6 @@ def follow(events: Iterator[Event]) -> Capture:
             if event.cached:
                 typer.echo("from the store", err=True)
             return event.capture
-        elif isinstance(event, TextGrown):
-            continue
     raise AssertionError("an event stream ends with Finished")
 
 
@@ -214,10 +213,22 @@ def existing_file(path: Path) -> Path:
 
 def check_parent(path: Path | None) -> None:
     """Refuse, before any work, a result that could not be written."""
-    if path is not None and not path.parent.is_dir():
+    if path is None:
+        return
+    if not path.parent.is_dir():
         raise UserError(f"Expected an existing folder for {path.name}, found none at {path.parent}; create it first.")
+    if path.is_dir():
+        raise UserError(f"Expected the name of a file to write, got the folder {path}; add a file name.")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a result. Raises `UserError` where the disk or its rights refuse."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"{path} could not be written ({error.strerror}); choose another place.") from error
 
 
 def write_json(path: Path | None, content: dict) -> None:
     if path is not None:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

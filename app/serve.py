@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
+from pathlib import Path
 
 from app.settings import Settings, settings_from_environment
 from backend.engine import Engine
+from backend.interface import UserError
 from backend.store import CaptureStore
 
 
@@ -17,11 +20,31 @@ def make_engine(settings: Settings) -> Engine:
 
 def serve(host: str | None = None, port: int | None = None) -> None:
     """Serve until interrupted; flags win over the environment. Raises `UserError` for bad settings."""
-    from app.layout import build_app, launch_options  # gradio takes seconds to import; bad settings fail before
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settings_from_environment()
     settings = replace(settings, host=host or settings.host, port=port or settings.port)
-    page = build_app(make_engine(settings), settings)
-    page.launch(**launch_options(settings))
+    engine = make_engine(settings)
+    keep_uploads_in(settings.uploads)
+    from app.layout import build_app, launch_options  # gradio takes seconds to import; bad settings fail before
+
+    page = build_app(engine, settings)
+    try:
+        page.launch(**launch_options(settings))
+    except OSError as error:
+        logging.getLogger(__name__).debug("launch failed: %s", error)
+        raise UserError(
+            f"Expected port {settings.port} of {settings.host} to be free, but it cannot be listened on; "
+            "stop the other program, or set AIA_LENS_PORT to another port."
+        ) from error
+
+
+def keep_uploads_in(folder: Path) -> None:
+    """Have gradio keep uploaded files in a folder that only this user can read; call before it is imported."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            "Expected a data folder that can be written, got one that cannot; set AIA_LENS_DATA."
+        ) from error
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(folder))

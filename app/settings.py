@@ -25,6 +25,10 @@ class Settings:
     def captures(self) -> Path:
         return self.data / "captures"
 
+    @property
+    def uploads(self) -> Path:
+        return self.data / "uploads"
+
 
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read AIA_LENS_HOST, _PORT, _DATA, _ROOT_PATH, _ALLOWED_HOSTS, _STORE_MIB; know a Space by SPACE_HOST.
@@ -32,14 +36,15 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
     Raises `UserError` for a value that is not of its kind.
     """
     defaults = Settings()
+    # A Space is public, and its platform may ask under names of its own: there every host is answered.
     space = environment.get("SPACE_HOST", "")
     hosts = [h.strip() for h in environment.get("AIA_LENS_ALLOWED_HOSTS", "").split(",") if h.strip()]
     return Settings(
-        host=environment.get("AIA_LENS_HOST", "0.0.0.0" if space else defaults.host),
+        host=environment.get("AIA_LENS_HOST") or ("0.0.0.0" if space else defaults.host),
         port=_whole_number(environment, "AIA_LENS_PORT", defaults.port, 65_535),
         data=Path(environment.get("AIA_LENS_DATA") or defaults.data).expanduser(),
         root_path=environment.get("AIA_LENS_ROOT_PATH", defaults.root_path),
-        allowed_hosts=(*defaults.allowed_hosts, *([space] if space else []), *hosts),
+        allowed_hosts=(*defaults.allowed_hosts, *((space, "*") if space else ()), *hosts),
         store_mib=_whole_number(environment, "AIA_LENS_STORE_MIB", defaults.store_mib, 2**20),
     )
 

@@ -6,7 +6,6 @@ Checks what a user may send, streams events, keeps captures. Knows no family's t
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +24,12 @@ logger = logging.getLogger(__name__)
 UNDERSTANDING_SAMPLING = Sampling(temperature=0.0, guidance=1.0, max_new_tokens=64)
 GENERATION_SAMPLING = Sampling(temperature=1.0, guidance=3.0)
 MAX_PROMPT_CHARACTERS = 2_000
-MAX_SEED = 2**53 - 1  # what JSON and a browser carry exactly
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**53 - 1),  # what JSON and a browser carry exactly
+    "temperature": (0, 2),
+    "guidance": (1, 20),
+    "max_new_tokens": (1, 256),
+}
 
 
 class Engine:
@@ -107,16 +111,21 @@ class Engine:
         if unknown:
             yield Notice(say_unknown(model.name, unknown))
         stored = self.store.get(capture_id)
-        if stored is not None:
-            yield Finished(stored, cached=True)
-            return
-        with self._lock:
-            for event in start():
-                if isinstance(event, Finished):
-                    notice = self._keep(event.capture)
-                    if notice:
-                        yield notice
-                yield event
+        if stored is None:
+            with self._lock:
+                stored = self.store.get(capture_id)  # an equal request may have been ahead in the queue
+                if stored is None:
+                    yield from self._compute(start)
+                    return
+        yield Finished(stored, cached=True)
+
+    def _compute(self, start) -> Iterator[Event]:
+        for event in start():
+            if isinstance(event, Finished):
+                notice = self._keep(event.capture)
+                if notice:
+                    yield notice
+            yield event
 
     def _keep(self, capture: Capture) -> Notice | None:
         """Store a capture; a full disk costs the permalink, not the result."""
@@ -130,7 +139,7 @@ class Engine:
 
 def check_request(prompt: str, sampling: Sampling, task: Task) -> tuple[str, Sampling]:
     """A trimmed prompt and settings within their ranges. Raises `UserError` on anything else."""
-    prompt = prompt.strip()
+    prompt = prompt.encode(errors="ignore").decode().strip()  # half a surrogate pair is no text
     what = "question" if task == Task.UNDERSTANDING else "prompt"
     if not prompt:
         raise UserError(f"Expected a {what}, got an empty one; write a few words first.")
@@ -138,17 +147,17 @@ def check_request(prompt: str, sampling: Sampling, task: Task) -> tuple[str, Sam
         raise UserError(
             f"Expected a {what} of at most {MAX_PROMPT_CHARACTERS:,} characters, got {len(prompt):,}; shorten it."
         )
-    ranges = {
-        "seed": (0, MAX_SEED),
-        "temperature": (0, 5),
-        "guidance": (1, 20),
-        "max_new_tokens": (1, 1_024),
-    }
-    for name, (low, high) in ranges.items():
-        value = getattr(sampling, name)
-        if not (math.isfinite(value) and low <= value <= high):
-            raise UserError(f"Expected {name.replace('_', ' ')} from {low} to {high:,}, got {value}; change it.")
+    check_sampling(sampling)
     return prompt, normal_sampling(sampling, task)
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Refuse settings out of their ranges. Raises `UserError` naming the setting."""
+    for name, (low, high) in RANGES.items():
+        value = getattr(sampling, name)
+        if not low <= value <= high:
+            shown = str(value) if len(str(value)) <= 20 else "one far outside"
+            raise UserError(f"Expected {name.replace('_', ' ')} from {low} to {high:,}, got {shown}; change it.")
 
 
 def normal_sampling(sampling: Sampling, task: Task) -> Sampling:

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from aia import probe
@@ -17,6 +18,8 @@ from backend.interface import UserError
 from backend.specs import ModelSpec
 
 logger = logging.getLogger(__name__)
+
+_WHAT_DETERMINES_RESULTS = ("*.safetensors", "config.json", "*processor*.json", "tokenizer*.json", "*.jinja")
 
 
 def choose_device_and_dtype() -> tuple[torch.device, torch.dtype]:
@@ -42,7 +45,7 @@ def load_pretrained(spec: ModelSpec, model_class: type[PreTrainedModel]) -> tupl
         model = model_class.from_pretrained(
             spec.source, revision=revision, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         logger.warning("loading %s failed: %s", spec.name, error)
         raise UserError(
             f"The weights of {spec.name} could not be read; fetch the whole repository again, or choose another model."
@@ -58,7 +61,8 @@ def weights_revision(spec: ModelSpec) -> str:
     if spec.revision or not folder.is_dir():
         return spec.revision
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")]):
+    files = (path for pattern in _WHAT_DETERMINES_RESULTS for path in folder.glob(pattern))
+    for path in sorted(files):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

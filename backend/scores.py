@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -23,9 +25,12 @@ def evaluate_model(
     def answer(pictures: list[np.ndarray], questions: list[str]) -> list[str]:
         return model.answer_batch([Image.fromarray(p) for p in pictures], questions)
 
+    batches = itertools.count()
+
     def draw(prompts: list[str]) -> list[np.ndarray]:
         size = (world.CANVAS_PX, world.CANVAS_PX)
-        drawn = model.draw_batch(prompts, sampling)
+        # Each batch has a seed of its own: drawings that share their noise would not be independent.
+        drawn = model.draw_batch(prompts, replace(sampling, seed=sampling.seed + next(batches)))
         return [np.asarray(p if p.size == size else p.resize(size, Image.Resampling.LANCZOS)) for p in drawn]
 
     def told(what: str):

@@ -58,8 +58,8 @@ class JanusModel:
     # --- prompts and pictures ---
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """Words that become the unknown token, in order, each once; empty for a tokenizer without one."""
-        words = list(dict.fromkeys(re.findall(r"\w+", prompt)))
+        """Words and signs that become the unknown token, in order, each once; empty for a tokenizer without one."""
+        words = list(dict.fromkeys(re.findall(r"\w+|[^\w\s]+", prompt)))
         if self.tokenizer.unk_token_id is None or not words:
             return []
         encoded = self.tokenizer(words, add_special_tokens=False).input_ids
@@ -138,8 +138,8 @@ class JanusModel:
     def _check_length(self, prefill: Prefill, new_tokens: int) -> None:
         if prefill.length + new_tokens > self.context:
             raise UserError(
-                f"Expected at most {self.context - new_tokens} prompt tokens for {self.name}, "
-                f"got {prefill.length}; shorten the prompt."
+                f"Expected at most {self.context:,} tokens for {self.name}, got {prefill.length:,} of prompt and "
+                f"template with {new_tokens:,} to come; shorten the prompt or ask for fewer tokens."
             )
 
     # --- understanding ---

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from aia import world
+from backend.engine import GENERATION_SAMPLING
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENE = world.Scene((world.Thing("green", "triangle", "large", 32, 32),))
@@ -57,7 +58,7 @@ def test_generate_writes_a_picture_and_its_json(folder):
     assert Image.open(folder / "d.png").size == (64, 64)
     result = json.loads((folder / "g.json").read_text())
     assert result["task"] == "generation" and "text" not in result
-    assert result["sampling"]["guidance"] == 3.0
+    assert result["sampling"]["guidance"] == GENERATION_SAMPLING.guidance
 
 
 def test_evaluate_writes_scores_by_kind(folder):
@@ -81,13 +82,17 @@ def test_models_lists_the_registry(folder):
     [
         (["understand", "--image", "scene.png", "--prompt", "x", "--model", "gpt-9"], "tiny-janus"),
         (["understand", "--image", "missing.png", "--prompt", "x"], "found none"),
-        (["understand", "--image", "not-an-image.png", "--prompt", "x"], "image"),
+        (["understand", "--image", "not-an-image.png", "--prompt", "x"], "picture"),
         (["understand", "--image", "scene.png", "--prompt", " "], "empty"),
         (["generate", "--prompt", "a red circle", "--out", "nowhere/d.png"], "folder"),
+        (["generate", "--prompt", "a red circle", "--out", "data"], "folder"),
+        (["evaluate", "--samples", "1", "--guidance", "nan"], "guidance"),
+        (["models", "--json", "nowhere/d.png"], "folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(folder, arguments, says):
-    files = {"scene.png", "missing.png", "not-an-image.png", "nowhere/d.png"}
+    (folder / "data").mkdir(exist_ok=True)
+    files = {"data", "scene.png", "missing.png", "not-an-image.png", "nowhere/d.png"}
     done = run(folder, *(str(folder / a) if a in files else a for a in arguments))
     assert done.returncode == 2
     assert says in done.stderr and "Traceback" not in done.stderr

@@ -17,7 +17,8 @@ def test_the_default_listens_on_this_machine_only():
 def test_a_space_listens_to_all_and_answers_its_own_name():
     settings = settings_from_environment({"SPACE_HOST": "someone-aia-lens.hf.space"})
     assert settings.host == "0.0.0.0"
-    assert "someone-aia-lens.hf.space" in settings.allowed_hosts
+    assert {"someone-aia-lens.hf.space", "*"} <= set(settings.allowed_hosts)
+    assert "*" not in settings_from_environment({}).allowed_hosts
 
 
 def test_everything_can_be_set():

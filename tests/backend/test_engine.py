@@ -1,5 +1,6 @@
 """The engine: what it refuses, what it keeps, what it serves from the store."""
 
+import shutil
 import threading
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from backend.engine import (
     say_unknown,
 )
 from backend.interface import Cancelled, Finished, Notice, UserError
+from backend.loading import weights_revision
 from backend.specs import SPECS
 from backend.store import CaptureStore, StoreFull
 
@@ -118,6 +120,7 @@ def test_a_bad_prompt_is_refused_in_one_sentence(engine, prompt, says):
         {"temperature": float("nan")},
         {"guidance": 0.5},
         {"guidance": float("inf")},
+        {"seed": 10**400},
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(change):
@@ -158,6 +161,38 @@ def test_the_engine_loads_the_embedded_model_and_says_what_runs(tmp_path):
     assert engine.state() == "no model loaded"
     engine.load("tiny-janus")
     assert engine.state() == "tiny-janus · float32 · CPU"
+
+
+def test_an_equal_request_that_was_ahead_in_the_queue_is_not_computed_again(engine):
+    ahead = engine.generate("tiny-janus", "a red star")
+    next(ahead)  # holds the model
+    behind = []
+    thread = threading.Thread(target=lambda: behind.extend(engine.generate("tiny-janus", "a red star")))
+    thread.start()
+    run(ahead)
+    thread.join(30)
+    assert behind[-1].cached
+
+
+def test_damaged_weights_are_one_sentence(tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(SPECS[0].source, folder)
+    shard = next(folder.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:1000])
+    specs = (replace(SPECS[0], source=str(folder)),)
+    with pytest.raises(UserError, match="could not be read"):
+        Engine(CaptureStore(tmp_path / "captures"), specs).load("tiny-janus")
+
+
+def test_scores_beside_the_weights_do_not_change_the_revision(tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(SPECS[0].source, folder)
+    spec = replace(SPECS[0], source=str(folder))
+    before = weights_revision(spec)
+    (folder / "scores.json").write_text("{}")
+    assert weights_revision(spec) == before
+    (folder / "config.json").write_text("{}")
+    assert weights_revision(spec) != before
 
 
 def test_missing_weights_are_one_sentence_without_a_path(tmp_path):

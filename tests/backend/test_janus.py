@@ -188,7 +188,8 @@ def test_words_out_of_the_vocabulary_are_named_once(tiny_janus, random_janus):
         "gnu",
     ]
     assert tiny_janus.unknown_words("Is there a RED circle?") == []
-    assert random_janus.unknown_words("zebra") == []  # a byte-level tokenizer knows every word
+    assert tiny_janus.unknown_words("a 🦕 circle!") == ["🦕", "!"]
+    assert random_janus.unknown_words("zebra 🦕") == []  # a byte-level tokenizer knows every word
 
 
 def test_guidance_moves_away_from_the_unconditional_branch():
