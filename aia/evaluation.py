@@ -18,8 +18,6 @@ AnswerBatch = Callable[[list[np.ndarray], list[str]], list[str]]  # pictures uin
 DrawBatch = Callable[[list[str]], list[np.ndarray]]  # prompts → pictures uint8 [64, 64, 3]
 Progress = Callable[[int, int], None]  # done, total
 
-_SCENE_COUNT = {"one object": 1, "two objects": 2, "position": None, "counting": None}
-
 
 @dataclass(frozen=True)
 class Score:
@@ -77,15 +75,8 @@ def held_out_questions(samples: int, seed: int) -> list[tuple[world.Scene, world
 def held_out_drawings(samples: int, seed: int) -> list[world.Drawing]:
     """`samples` prompts made from held-out scenes, the four kinds in turn."""
     rng = random.Random(f"drawings/{seed}")
-    return [_drawing_of_kind(world.DRAWING_KINDS[i % len(world.DRAWING_KINDS)], rng) for i in range(samples)]
-
-
-def _drawing_of_kind(kind: str, rng: random.Random) -> world.Drawing:
-    while True:
-        scene = world.make_scene(rng, held_out=True, count=_SCENE_COUNT[kind])
-        drawing = world.make_drawing(scene, rng)
-        if drawing.kind == kind:
-            return drawing
+    kinds = (world.DRAWING_KINDS[i % len(world.DRAWING_KINDS)] for i in range(samples))
+    return [world.make_drawing_of_kind(rng, kind, held_out=True)[1] for kind in kinds]
 
 
 def score_understanding(

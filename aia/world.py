@@ -359,6 +359,16 @@ def make_drawing(scene: Scene, rng: random.Random) -> Drawing:
     return Drawing("several objects", ", ".join(names[:-1]) + " and " + names[-1], looks)
 
 
+def make_drawing_of_kind(rng: random.Random, kind: str, held_out: bool = False) -> tuple[Scene, Drawing]:
+    """A scene of the wanted side of the split whose prompt is of that kind, and the prompt."""
+    count = {"one object": 1, "two objects": 2}.get(kind)
+    while True:
+        scene = make_scene(rng, held_out, count)
+        drawing = make_drawing(scene, rng)
+        if drawing.kind == kind:
+            return scene, drawing
+
+
 # --- the reader -----------------------------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ from assets.recipes.processor import make_processor
 SEED = 20251122
 CODES, CODE_DIM, PATCH_PX, GRID, WIDTH = 2048, 32, 8, 8, 128
 QUESTION_WEIGHTS = {"describe": 0.4, "existence": 1.5, "relation": 2.0}  # per answer token; others 1
+DRAWING_SHARES = {"one object": 3, "counting": 5, "two objects": 4, "position": 4, "several objects": 1}
 BARE = 0  # the code of bare background: the most frequent patch
 CAPTION_DROP = 0.1  # share of prompts blanked for classifier-free guidance
 
@@ -311,16 +312,19 @@ def understanding_loss(model, batch: dict) -> torch.Tensor:
 def make_drawing_batch(processor, book: torch.Tensor, step: int, batch: int, focus: bool) -> dict:
     """Prompts (some blanked for guidance) and the codes of their pictures.
 
-    With `focus`, more small scenes and short prompts, and more of what only the prompt can tell: without
-    it the model learns what pictures look like long before it listens to the prompt.
+    With `focus`, each kind of short prompt in a fixed share, and more of what only the prompt can tell:
+    without it the model learns what pictures look like long before it listens to the prompt.
     """
     tokenizer = processor.tokenizer
-    scenes, rng = scenes_for("drawing", step, batch, weights=(5, 4, 2, 2) if focus else (3, 4, 2, 2))
+    scenes, rng = scenes_for("drawing", step, batch, weights=(3, 4, 2, 2))
+    prompts = [world.make_drawing(scene, rng).prompt for scene in scenes]
+    if focus:
+        kinds = rng.choices(tuple(DRAWING_SHARES), tuple(DRAWING_SHARES.values()), k=batch)
+        pairs = [world.make_drawing_of_kind(rng, kind) for kind in kinds]
+        scenes, prompts = [scene for scene, _ in pairs], [drawing.prompt for _, drawing in pairs]
     rows = []
-    for scene in scenes:
-        prompt = (
-            world.describe(scene) if rng.random() < (0.25 if focus else 0.35) else world.make_drawing(scene, rng).prompt
-        )
+    for scene, short in zip(scenes, prompts, strict=True):
+        prompt = world.describe(scene) if rng.random() < (0.25 if focus else 0.35) else short
         ids = drawing_ids(tokenizer, prompt)
         if rng.random() < CAPTION_DROP:
             ids = [ids[0], *[tokenizer.pad_token_id] * (len(ids) - 2), ids[-1]]
