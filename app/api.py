@@ -16,6 +16,7 @@ import gradio as gr
 
 from aia.intensity import Task
 from app.explore import BROKEN, MODEL_QUEUE
+from app.form import number, whole_number
 from backend.captures import Capture
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine
 from backend.interface import Event, Finished, Notice, UserError
@@ -26,8 +27,20 @@ logger = logging.getLogger(__name__)
 
 def add_endpoints(engine: Engine) -> None:
     """Add the three endpoints to the current Gradio context."""
+    endpoints = Endpoints(engine)
+    gr.api(endpoints.understand, api_name="understand", **MODEL_QUEUE)
+    gr.api(endpoints.generate, api_name="generate", **MODEL_QUEUE)
+    gr.api(endpoints.capture, api_name="capture")
+
+
+class Endpoints:
+    """The endpoints of one engine; Gradio shows callers these signatures and docstrings."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
 
     def understand(
+        self,
         model: str,
         image: dict,
         prompt: str,
@@ -40,17 +53,17 @@ def add_endpoints(engine: Engine) -> None:
         def events() -> Iterator[Event]:
             sampling = replace(
                 UNDERSTANDING_SAMPLING,
-                seed=_number(seed, "seed"),
-                temperature=_number(temperature, "temperature"),
-                max_new_tokens=_number(max_new_tokens, "max_new_tokens"),
+                seed=whole_number(seed, "seed"),
+                temperature=number(temperature, "temperature"),
+                max_new_tokens=whole_number(max_new_tokens, "max_new_tokens"),
             )
-            return engine.understand(
-                _text(model, "model"), load_picture(_path(image)), _text(prompt, "prompt"), sampling
-            )
+            picture = load_picture(_path(image))
+            return self._engine.understand(_text(model, "model"), picture, _text(prompt, "prompt"), sampling)
 
         return _answer(lambda: _run(events()))
 
     def generate(
+        self,
         model: str,
         prompt: str,
         seed: int = GENERATION_SAMPLING.seed,
@@ -62,21 +75,17 @@ def add_endpoints(engine: Engine) -> None:
         def events() -> Iterator[Event]:
             sampling = replace(
                 GENERATION_SAMPLING,
-                seed=_number(seed, "seed"),
-                temperature=_number(temperature, "temperature"),
-                guidance=_number(guidance, "guidance"),
+                seed=whole_number(seed, "seed"),
+                temperature=number(temperature, "temperature"),
+                guidance=number(guidance, "guidance"),
             )
-            return engine.generate(_text(model, "model"), _text(prompt, "prompt"), sampling)
+            return self._engine.generate(_text(model, "model"), _text(prompt, "prompt"), sampling)
 
         return _answer(lambda: _run(events()))
 
-    def capture(capture_id: str) -> dict:
+    def capture(self, capture_id: str) -> dict:
         """A stored capture by its id."""
-        return _answer(lambda: describe(engine.capture(_text(capture_id, "capture_id"))))
-
-    gr.api(understand, api_name="understand", **MODEL_QUEUE)
-    gr.api(generate, api_name="generate", **MODEL_QUEUE)
-    gr.api(capture, api_name="capture")
+        return _answer(lambda: describe(self._engine.capture(_text(capture_id, "capture_id"))))
 
 
 def describe(capture: Capture) -> dict[str, Any]:
@@ -120,10 +129,4 @@ def _path(image: Any) -> Path:
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"Expected text as {name}, got {type(value).__name__}; send a string.")
-    return value
-
-
-def _number(value: Any, name: str) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"Expected a number as {name}, got {type(value).__name__}; send a number.")
     return value

@@ -8,6 +8,7 @@ closing the tab ends them between two tokens.
 from __future__ import annotations
 
 import html
+import itertools
 import logging
 import threading
 import time
@@ -24,7 +25,7 @@ from app import views
 from app.components.chart import ChartCard
 from app.components.picture import PictureChoice
 from app.components.result import ResultCard, ResultView, State
-from app.form import Form, Request, fill_form, make_form
+from app.form import FILLED, Form, Request, fill_form, make_form
 from app.samples import Samples
 from backend.captures import Capture
 from backend.engine import Engine
@@ -47,6 +48,7 @@ class Explore:
         self.engine = engine
         self.samples = samples
         self._flags: dict[str, threading.Event] = {}  # by session hash
+        self._turns = itertools.count(1)
         self.welcome = self._make_welcome()
 
     def _make_welcome(self) -> Capture | None:
@@ -83,7 +85,7 @@ class Explore:
             **MODEL_QUEUE,
             **quiet,
         )
-        run.failure(lambda: ResultView(State.FAILED, message=BROKEN), outputs=result, **quiet)
+        run.failure(self.on_failure, outputs=result, **quiet)
         form.stop.click(self.on_stop, outputs=result, cancels=[run], queue=False, **quiet)
         picture = form.fields[2]
         picture.upload(self.on_upload, inputs=picture, outputs=picture, **quiet)
@@ -95,21 +97,49 @@ class Explore:
     def on_load(self, request: gr.Request) -> list[Any]:
         """Show the capture that the address names, else the one of a first visit. Runs no model."""
         query = dict(request.query_params)
+        asked, definition = query.get("capture", ""), query.get("definition", "")
         message = ""
-        try:
-            capture = self.engine.capture(query["capture"]) if query.get("capture") else self.welcome
-            linked = capture is not None and ("capture" in query or self._is_stored(capture.id))
-        except UserError as error:
-            capture, linked, message = self.welcome, False, str(error)
-        filled = fill_form(capture, self.samples) if capture else [gr.skip()] * 11
-        result = views.finished_view(capture, cached=True) if capture else ResultView(State.FINISHED)
-        curve = views.curve_view(capture, query.get("definition", ""), linked) if capture else None
-        return [*filled, replace(result, message=message), curve, state_html(self.engine.state())]
+        if asked:
+            try:
+                return self._show(self.engine.capture(asked), definition, linked=True)
+            except UserError as error:
+                message = str(error)
+            except Exception:
+                logger.exception("capture %.24s could not be shown", asked)
+                message = BROKEN
+        if self.welcome is not None:
+            try:
+                linked = not asked and self.welcome.id in self.engine.store
+                return self._show(self.welcome, definition, linked, message)
+            except Exception:
+                logger.exception("the capture of a first visit could not be shown")
+        result = self._next(ResultView(State.FINISHED, message=message))
+        return [*[gr.skip()] * FILLED, result, None, state_html(self.engine.state())]
+
+    def _show(self, capture: Capture, definition: str, linked: bool, message: str = "") -> list[Any]:
+        """What `on_load` has for a capture."""
+        filled = fill_form(capture, self.samples)
+        result = self._next(replace(views.finished_view(capture, cached=True), message=message))
+        return [*filled, result, views.curve_view(capture, definition, linked), state_html(self.engine.state())]
+
+    def _next(self, view: ResultView) -> ResultView:
+        """The view, different from all before it: the page takes no notice of one that equals the last."""
+        return replace(view, turn=next(self._turns))
 
     def on_run(self, request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         """Ask or draw: the result card as it grows, then the result and its curve at once."""
         session = request.session_hash or ""
         flag = self._flags[session] = threading.Event()
+        try:
+            for result, *others in self._run_or_say(values, flag):
+                yield [self._next(result), *others]
+        finally:
+            flag.set()  # where Gradio dropped this generator, the model stops as well
+            if self._flags.get(session) is flag:  # else the next run's has taken its place
+                del self._flags[session]
+
+    def _run_or_say(self, values: tuple[Any, ...], flag: threading.Event) -> Iterator[list[Any]]:
+        """A run's updates; what ends it early becomes the last one."""
         try:
             yield from self._run(Request(*values), flag)
         except Cancelled:
@@ -119,9 +149,6 @@ class Explore:
         except Exception:
             logger.exception("a run failed")
             yield [ResultView(State.FAILED, message=BROKEN), gr.skip(), gr.skip()]
-        finally:
-            flag.set()  # where Gradio dropped this generator, the model stops as well
-            self._flags.pop(session, None)
 
     def _run(self, asked: Request, flag: threading.Event) -> Iterator[list[Any]]:
         growing, picture = ResultView(State.RUNNING, task=asked.task, prompt=asked.words), None
@@ -147,20 +174,18 @@ class Explore:
         return self.engine.generate(asked.model, asked.words, asked.sampling, flag)
 
     def _finish(self, event: Finished, notices: tuple[str, ...]) -> list[Any]:
-        saved = event.cached or self._is_stored(event.capture.id)
+        saved = event.cached or event.capture.id in self.engine.store
         result = views.finished_view(event.capture, event.cached, saved, notices)
         return [result, views.curve_view(event.capture, linked=saved), state_html(self.engine.state())]
-
-    def _is_stored(self, capture_id: str) -> bool:
-        try:
-            return self.engine.capture(capture_id) is not None
-        except UserError:
-            return False
 
     def on_stop(self, request: gr.Request) -> ResultView:
         """End this session's run between two tokens."""
         self.on_leave(request)
-        return STOPPED
+        return self._next(STOPPED)
+
+    def on_failure(self) -> ResultView:
+        """Gradio itself gave the run up, before or beside our code."""
+        return self._next(ResultView(State.FAILED, message=BROKEN))
 
     def on_leave(self, request: gr.Request) -> None:
         """End what a closed tab had running."""

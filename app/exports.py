@@ -6,10 +6,8 @@ import csv
 import io
 import json
 
-import numpy as np
-
 from aia.intensity import Definition
-from backend.captures import Capture
+from backend.captures import Capture, round_finite
 
 
 def curve_csv(capture: Capture) -> str:
@@ -19,14 +17,14 @@ def curve_csv(capture: Capture) -> str:
     writer.writerow(["definition", "layer", "mean", "std", *(f"head_{h + 1}" for h in range(capture.heads))])
     for definition in Definition:
         for layer, heads in enumerate(capture.head_intensity(definition), start=1):
-            writer.writerow([definition.value, layer, *map(_number, (heads.mean(), heads.std(), *heads))])
+            writer.writerow([definition.value, layer, *map(round_finite, (heads.mean(), heads.std(), *heads))])
     return out.getvalue()
 
 
 def curve_json(capture: Capture) -> str:
     """The capture's summary, with the intensity of every head: head_intensity[definition] is [L][H]."""
     heads = {
-        definition.value: [[_number(v) for v in row] for row in capture.head_intensity(definition)]
+        definition.value: [[round_finite(v) for v in row] for row in capture.head_intensity(definition)]
         for definition in Definition
     }
     return json.dumps({**capture.summary(), "head_intensity": heads}, ensure_ascii=False, indent=1)
@@ -35,8 +33,3 @@ def curve_json(capture: Capture) -> str:
 def file_stem(capture: Capture) -> str:
     """The name of an exported file without its ending."""
     return f"aia-lens-{capture.key.model}-{capture.task.value}-{capture.id[:8]}"
-
-
-def _number(value: float) -> float | None:
-    """Six decimals, as `Capture.summary` gives them; None where there is no row to measure."""
-    return round(float(value), 6) if np.isfinite(value) else None

@@ -22,6 +22,7 @@ EVERY_LAYER_UP_TO = 16  # more layers than this get a tick every fifth
 _HOVER = (
     "mean %{y:.3f}<br>spread ±%{customdata[0]:.3f}<br>heads %{customdata[1]:.3f} – %{customdata[2]:.3f}<extra></extra>"
 )
+_LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "traceorder": "reversed"}
 
 
 def make_curve_figure(heads: np.ndarray, task: Task, unguided: np.ndarray | None = None) -> dict[str, Any]:
@@ -84,8 +85,6 @@ def _thin_line(layers: list[int], values: np.ndarray) -> dict[str, Any]:
 
 
 def _curve_layout(layers: int, legend: bool) -> dict[str, Any]:
-    step = 1 if layers <= EVERY_LAYER_UP_TO else 5
-    axis = {"zeroline": False, "fixedrange": True, "tickfont": {"color": SOFT, "size": 12}, "showline": False}
     return {
         "height": 300,
         "margin": {"l": 58, "r": 12, "t": 10, "b": 40},
@@ -97,39 +96,50 @@ def _curve_layout(layers: int, legend: bool) -> dict[str, Any]:
         "hoverdistance": -1,  # the nearest layer, however far the pointer is from its point
         "hoverlabel": {"bgcolor": CARD, "bordercolor": LINE, "font": {"color": INK, "family": FONT, "size": 12}},
         "showlegend": legend,
-        "legend": {
-            "orientation": "h",
-            "x": 1,
-            "xanchor": "right",
-            "y": 1.02,
-            "yanchor": "bottom",
-            "traceorder": "reversed",
-        },
-        "xaxis": {
-            **axis,
-            "title": {"text": "layer", "font": {"size": 12, "color": SOFT}, "standoff": 8},
-            "tickvals": list(range(1, layers + 1, step)),
-            "range": [0.8, layers + 0.2],
-            "showgrid": False,
-            "showline": True,
-            "linecolor": LINE,
-            "hoverformat": "d",
-            "showspikes": True,
-            "spikecolor": SOFT,
-            "spikethickness": 1,
-            "spikedash": "dot",
-            "spikemode": "across",
-            "spikesnap": "hovered data",
-            "unifiedhovertitle": {"text": "layer %{x}"},
-        },
-        "yaxis": {
-            **axis,
-            "title": {"text": "intensity (share of attention)", "font": {"size": 12, "color": SOFT}, "standoff": 10},
-            "range": [0, 1.02],
-            "tickvals": [0, 0.25, 0.5, 0.75, 1],
-            "gridcolor": LINE,
-            "gridwidth": 1,
-        },
+        "legend": _LEGEND,
+        "xaxis": _layer_axis(layers),
+        "yaxis": _share_axis(),
+    }
+
+
+def _layer_axis(layers: int) -> dict[str, Any]:
+    """The horizontal axis: a dotted line follows the pointer from layer to layer."""
+    step = 1 if layers <= EVERY_LAYER_UP_TO else 5
+    return {
+        **_axis("layer", standoff=8),
+        "tickvals": list(range(1, layers + 1, step)),
+        "range": [0.8, layers + 0.2],
+        "showgrid": False,
+        "showline": True,
+        "linecolor": LINE,
+        "hoverformat": "d",
+        "showspikes": True,
+        "spikecolor": SOFT,
+        "spikethickness": 1,
+        "spikedash": "dot",
+        "spikemode": "across",
+        "spikesnap": "hovered data",
+        "unifiedhovertitle": {"text": "layer %{x}"},
+    }
+
+
+def _share_axis() -> dict[str, Any]:
+    return {
+        **_axis("intensity (share of attention)", standoff=10),
+        "range": [0, 1.02],
+        "tickvals": [0, 0.25, 0.5, 0.75, 1],
+        "gridcolor": LINE,
+        "gridwidth": 1,
+        "showline": False,
+    }
+
+
+def _axis(title: str, standoff: int) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "font": {"size": 12, "color": SOFT}, "standoff": standoff},
+        "zeroline": False,
+        "fixedrange": True,
+        "tickfont": {"color": SOFT, "size": 12},
     }
 
 

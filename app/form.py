@@ -14,10 +14,11 @@ import gradio as gr
 from aia.intensity import Task
 from app.components.chips import ExampleChips
 from app.components.picture import PictureChoice, PictureField
+from app.components.slider import PlainSlider
 from app.samples import UPLOAD_QUESTIONS, Samples
 from app.views import data_url
 from backend.captures import Capture, Sampling
-from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
+from backend.engine import GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING
 from backend.interface import UserError
 from backend.pictures import MAX_FILE_BYTES, load_picture, pixels_sha256
 from backend.specs import ModelSpec
@@ -30,6 +31,7 @@ _ON_PICTURE_JS = """(choice, chips, question) => {
   const examples = choice.questions || chips.examples;
   return [{ examples, chosen: null }, untouched && choice.sample ? examples[0] : question];
 }"""
+FILLED = 11  # how many components a capture fills: `Form.filled`
 _NEW_SEED_JS = "() => Math.floor(Math.random() * 1e6)"
 
 
@@ -60,10 +62,10 @@ class Request:
     question: str
     prompt: str
     seed: float | None
-    answer_temperature: float
-    max_new_tokens: float
-    drawing_temperature: float
-    guidance: float
+    answer_temperature: float | None
+    max_new_tokens: float | None
+    drawing_temperature: float | None
+    guidance: float | None
 
     @property
     def words(self) -> str:
@@ -72,18 +74,37 @@ class Request:
 
     @property
     def sampling(self) -> Sampling:
-        """Raises `UserError` when the seed is missing; ranges are the engine's to check."""
-        if self.seed is None:
-            raise UserError("Expected a whole number as the seed, got nothing; write one, such as 0.")
-        seed = int(self.seed)
+        """Raises `UserError` when a number is missing; ranges are the engine's to check."""
+        seed = whole_number(self.seed, "seed")
         if self.task == Task.GENERATION:
-            return replace(GENERATION_SAMPLING, seed=seed, temperature=self.drawing_temperature, guidance=self.guidance)
+            return replace(
+                GENERATION_SAMPLING,
+                seed=seed,
+                temperature=number(self.drawing_temperature, "temperature"),
+                guidance=number(self.guidance, "guidance"),
+            )
         return replace(
             UNDERSTANDING_SAMPLING,
             seed=seed,
-            temperature=self.answer_temperature,
-            max_new_tokens=int(self.max_new_tokens),
+            temperature=number(self.answer_temperature, "temperature"),
+            max_new_tokens=whole_number(self.max_new_tokens, "longest answer"),
         )
+
+
+def number(value: Any, name: str) -> float:
+    """A number as it came. Raises `UserError` for none, or anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    got = "nothing" if value is None else type(value).__name__
+    raise UserError(f"Expected a number as {name}, got {got}; give one.")
+
+
+def whole_number(value: Any, name: str) -> int:
+    """A whole number, 1.0 among them. Raises `UserError` for anything else."""
+    given = number(value, name)
+    if isinstance(given, float) and not given.is_integer():
+        raise UserError(f"Expected a whole number as {name}, got {given:g}; give one without a fraction.")
+    return int(given)
 
 
 def make_form(specs: tuple[ModelSpec, ...], samples: Samples) -> Form:
@@ -148,7 +169,7 @@ def _fill_from(chips: ExampleChips, box: gr.Textbox) -> None:
     chips.select(fn=None, js="(chips) => chips.chosen", inputs=chips, outputs=box)
 
 
-def _make_sampling_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
+def _make_sampling_fields() -> tuple[gr.Number, PlainSlider, PlainSlider, PlainSlider, PlainSlider]:
     """Seed, then temperature and length of an answer, then temperature and guidance of a drawing."""
     answer, drawing = UNDERSTANDING_SAMPLING, GENERATION_SAMPLING
     with gr.Accordion("Sampling and seed", open=False, elem_id="lens-sampling"):
@@ -157,13 +178,17 @@ def _make_sampling_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider,
             new_seed = gr.Button("New seed", size="sm", elem_id="lens-new-seed")
         new_seed.click(fn=None, js=_NEW_SEED_JS, outputs=seed)
         with gr.Column(elem_classes="lens-when-understanding"):
-            answer_temperature = gr.Slider(
-                0, 2, answer.temperature, step=0.05, label="Temperature", info="0 is greedy."
+            answer_temperature = PlainSlider(
+                *RANGES["temperature"], answer.temperature, step=0.05, label="Temperature", info="0 is greedy."
             )
-            max_new_tokens = gr.Slider(1, 256, answer.max_new_tokens, step=1, label="Longest answer, in tokens")
+            max_new_tokens = PlainSlider(
+                *RANGES["max_new_tokens"], answer.max_new_tokens, step=1, label="Longest answer, in tokens"
+            )
         with gr.Column(elem_classes="lens-when-generation"):
-            drawing_temperature = gr.Slider(0, 2, drawing.temperature, step=0.05, label="Temperature")
-            guidance = gr.Slider(1, 10, drawing.guidance, step=0.5, label="Guidance", info="1 is none.")
+            drawing_temperature = PlainSlider(
+                *RANGES["temperature"], drawing.temperature, step=0.05, label="Temperature"
+            )
+            guidance = PlainSlider(*RANGES["guidance"], drawing.guidance, step=0.5, label="Guidance", info="1 is none.")
     return seed, answer_temperature, max_new_tokens, drawing_temperature, guidance
 
 

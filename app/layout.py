@@ -15,17 +15,69 @@ from starlette.routing import Route
 from app.api import add_endpoints
 from app.components import load_script
 from app.explore import Explore, state_html
-from app.samples import ASSETS, load_samples
+from app.samples import load_samples
 from app.security import SameOriginOnly
 from app.settings import Settings
 from backend.engine import Engine
 from backend.pictures import MAX_FILE_BYTES
+from backend.specs import ASSETS
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever
 UPLOADS_KEPT_SECONDS = 86_400
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+# Gradio's names for parts of the look. What has two colours is painted before style.css is there.
+TWO_COLOURS = {
+    "body_background_fill": ("#fbfbfa", "#141415"),
+    "body_text_color": ("#1d1d1f", "#ededec"),
+}
+SAME_IN_BOTH = {
+    "block_background_fill": "transparent",
+    "block_border_width": "0px",
+    "block_padding": "0px",
+    "block_shadow": "none",
+    "block_label_text_color": "var(--lens-soft)",
+    "block_title_text_color": "var(--lens-soft)",
+    "block_title_text_size": "12.5px",
+    "block_title_text_weight": "400",
+    "block_info_text_color": "var(--lens-soft)",
+    "block_info_text_size": "12px",
+    "border_color_primary": "var(--lens-line)",
+    "border_color_accent": "var(--lens-ink)",
+    "color_accent": "var(--lens-ink)",
+    "color_accent_soft": "var(--lens-chip)",
+    "input_background_fill": "var(--lens-card)",
+    "input_background_fill_focus": "var(--lens-card)",
+    "input_border_color": "var(--lens-line)",
+    "input_border_color_focus": "var(--lens-soft)",
+    "input_border_width": "1px",
+    "input_padding": "9px 12px",
+    "input_placeholder_color": "var(--lens-faint)",
+    "input_radius": "8px",
+    "input_shadow": "none",
+    "input_shadow_focus": "none",
+    "input_text_size": "14px",
+    "button_primary_background_fill": "var(--lens-ink)",
+    "button_primary_background_fill_hover": "var(--lens-ink)",
+    "button_primary_text_color": "var(--lens-bg)",
+    "button_primary_border_color": "transparent",
+    "button_secondary_background_fill": "var(--lens-card)",
+    "button_secondary_background_fill_hover": "var(--lens-chip)",
+    "button_secondary_text_color": "var(--lens-ink)",
+    "button_secondary_border_color": "var(--lens-line)",
+    "button_large_radius": "8px",
+    "button_large_text_weight": "550",
+    "button_large_text_size": "14px",
+    "slider_color": "var(--lens-ink)",
+    "panel_background_fill": "transparent",
+    "panel_border_width": "0px",
+    "background_fill_primary": "var(--lens-card)",
+    "background_fill_secondary": "var(--lens-chip)",
+    "body_text_color_subdued": "var(--lens-soft)",
+    "layout_gap": "16px",
+}
 
 
 def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
@@ -91,62 +143,9 @@ def make_head() -> str:
 
 def make_theme() -> gr.themes.Base:
     """Gradio's plainest theme with system fonts; its colours point at the variables of style.css."""
-    colours = {
-        "body_background_fill": ("#fbfbfa", "#141415"),  # also painted before style.css is there
-        "body_text_color": ("#1d1d1f", "#ededec"),
-    }
-    same = {
-        "block_background_fill": "transparent",
-        "block_border_width": "0px",
-        "block_padding": "0px",
-        "block_shadow": "none",
-        "block_label_text_color": "var(--lens-soft)",
-        "block_title_text_color": "var(--lens-soft)",
-        "block_title_text_size": "12.5px",
-        "block_title_text_weight": "400",
-        "block_info_text_color": "var(--lens-soft)",
-        "block_info_text_size": "12px",
-        "border_color_primary": "var(--lens-line)",
-        "border_color_accent": "var(--lens-ink)",
-        "color_accent": "var(--lens-ink)",
-        "color_accent_soft": "var(--lens-chip)",
-        "input_background_fill": "var(--lens-card)",
-        "input_background_fill_focus": "var(--lens-card)",
-        "input_border_color": "var(--lens-line)",
-        "input_border_color_focus": "var(--lens-soft)",
-        "input_border_width": "1px",
-        "input_padding": "9px 12px",
-        "input_placeholder_color": "var(--lens-faint)",
-        "input_radius": "8px",
-        "input_shadow": "none",
-        "input_shadow_focus": "none",
-        "input_text_size": "14px",
-        "button_primary_background_fill": "var(--lens-ink)",
-        "button_primary_background_fill_hover": "var(--lens-ink)",
-        "button_primary_text_color": "var(--lens-bg)",
-        "button_primary_border_color": "transparent",
-        "button_secondary_background_fill": "var(--lens-card)",
-        "button_secondary_background_fill_hover": "var(--lens-chip)",
-        "button_secondary_text_color": "var(--lens-ink)",
-        "button_secondary_border_color": "var(--lens-line)",
-        "button_large_radius": "8px",
-        "button_large_text_weight": "550",
-        "button_large_text_size": "14px",
-        "slider_color": "var(--lens-ink)",
-        "panel_background_fill": "transparent",
-        "panel_border_width": "0px",
-        "background_fill_primary": "var(--lens-card)",
-        "background_fill_secondary": "var(--lens-chip)",
-        "body_text_color_subdued": "var(--lens-soft)",
-        "layout_gap": "16px",
-    }
     theme = gr.themes.Base(primary_hue="neutral", neutral_hue="neutral", font=FONTS, font_mono=MONO_FONTS)
-    known = set(dir(theme))
-    values = {}
-    for name, value in same.items():
-        values[name] = value
-        if f"{name}_dark" in known:
-            values[f"{name}_dark"] = value
-    for name, (light, dark) in colours.items():
+    values = dict(SAME_IN_BOTH)
+    values |= {f"{name}_dark": value for name, value in SAME_IN_BOTH.items() if hasattr(theme, f"{name}_dark")}
+    for name, (light, dark) in TWO_COLOURS.items():
         values |= {name: light, f"{name}_dark": dark}
     return theme.set(**values)

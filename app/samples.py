@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+from backend.specs import ASSETS
+
 FOLDER = ASSETS / "samples"
 
 UPLOAD_QUESTIONS = ("describe the image.", "how many objects are there?", "is there a red circle?")

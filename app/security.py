@@ -34,7 +34,10 @@ class SameOriginOnly:
     def _refusal(self, method: str, headers: Headers) -> str | None:
         host = headers.get("host", "")
         if not is_allowed(host_name(host), self.allowed_hosts):
-            return "This address is not one that this server answers to; start it with that host allowed."
+            return (
+                "This server does not answer to the address in your browser; "
+                "if it is yours, add its host name to AIA_LENS_ALLOWED_HOSTS and start again."
+            )
         if method not in SAFE_METHODS and not is_same_origin(headers, host):
             return "This request came from another web page; open this server's own page instead."
         return None

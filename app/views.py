@@ -19,7 +19,6 @@ from app.figures import make_curve_figure
 from backend.captures import Capture
 
 PREVIEW_PX = 320
-TITLES = {Task.UNDERSTANDING: "Answer", Task.GENERATION: "Drawing"}
 HINTS = {
     Task.UNDERSTANDING: "Click a word to see where the model looked when it chose it.",
     Task.GENERATION: "Click a word to see which patches looked at it while they were drawn.",
@@ -73,7 +72,7 @@ def answer_chips(capture: Capture) -> tuple[Chip, ...]:
     for row, token in enumerate(tokens):
         patches = capture.cross[:, row].astype(np.float32).mean(0)  # [X]
         says = words.describe_look(token, float(shares[:, row].mean()), shares[:, row])
-        chips.append(Chip(token, encode_map(patches) if whole else "", says))
+        chips.append(make_chip(token, encode_map(patches) if whole else "", says))
     return tuple(chips)
 
 
@@ -83,7 +82,7 @@ def answer_tokens(capture: Capture) -> list[str]:
     squeezed, joined = "".join(capture.text.split()), "".join("".join(fed).split())
     if squeezed.startswith(joined) and len(squeezed) > len(joined):
         fed.append(squeezed[len(joined) :])
-    return [t.strip() for t in fed if t.strip()] if all(t.strip() for t in fed) else [t.strip() or "␣" for t in fed]
+    return [t.strip() or "␣" for t in fed]
 
 
 def prompt_chips(capture: Capture) -> tuple[Chip, ...]:
@@ -98,8 +97,15 @@ def prompt_chips(capture: Capture) -> tuple[Chip, ...]:
     for column, position in enumerate(capture.cross_positions):
         pull = capture.cross[:, :, column].astype(np.float32)  # [L, Q]
         token = capture.tokens[position].strip()
-        chips.append(Chip(token, encode_map(pull.mean(0)), words.describe_pull(token, pull.mean(1))))
+        chips.append(make_chip(token, encode_map(pull.mean(0)), words.describe_pull(token, pull.mean(1))))
     return tuple(chips)
+
+
+def make_chip(token: str, patch_map: str, says: str) -> Chip:
+    """A chip; the token that stands for every unknown word shows as a quiet question mark."""
+    if token == words.UNKNOWN_TOKEN:
+        return Chip("?", patch_map, says, title=words.UNKNOWN_TITLE)
+    return Chip(token, patch_map, says)
 
 
 def encode_map(values: np.ndarray) -> str:

@@ -29,6 +29,9 @@ EXPLANATIONS = {
     "image tokens looking at the words of the prompt and nothing else.",
 }
 
+UNKNOWN_TOKEN = "<unk>"  # what tokenizers put for a word that they have no token for
+UNKNOWN_TITLE = "a word the model does not know"
+
 _SUBJECTS = {
     Task.UNDERSTANDING: ("The answer", "looks most at the image"),
     Task.GENERATION: ("The drawing", "looks most at the text"),
@@ -75,11 +78,16 @@ def format_share(share: float) -> str:
     return f"{100 * float(share):.{digits}f}\u00a0%"
 
 
+def quote(token: str) -> str:
+    """A token as a sentence names it."""
+    return UNKNOWN_TITLE if token == UNKNOWN_TOKEN else f"“{token}”"
+
+
 def describe_look(token: str, share: float, layer_shares: np.ndarray) -> str:
     """How much of its attention a token had for the image: share in 0…1, layer_shares [L]."""
     top = int(layer_shares.argmax())
     return (
-        f"Choosing “{token}”, the model gave {format_share(share)} of its attention to the image, "
+        f"Choosing {quote(token)}, the model gave {format_share(share)} of its attention to the image, "
         f"most in layer {top + 1} ({format_share(layer_shares[top])})."
     )
 
@@ -88,7 +96,7 @@ def describe_pull(word: str, layer_shares: np.ndarray) -> str:
     """Where a prompt word was looked at while drawing: layer_shares [L], means over patches."""
     top = int(layer_shares.argmax())
     return (
-        f"Bright patches looked most at “{word}” while they were drawn; "
+        f"Bright patches looked most at {quote(word)} while they were drawn; "
         f"on average it got {format_share(layer_shares.mean())} of their attention, "
         f"most in layer {top + 1} ({format_share(layer_shares[top])})."
     )

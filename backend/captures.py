@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from aia.intensity import GROUPS, Definition, Task, head_intensity, intensity
 
@@ -134,7 +135,7 @@ class Capture:
 
     def summary(self) -> dict:
         """The capture as plain data: what the command line prints and the page's API returns."""
-        curves = {d.value: [_finite(v) for v in self.intensity(d)] for d in Definition}
+        curves = {d.value: [round_finite(v) for v in self.intensity(d)] for d in Definition}
         return {
             "capture_id": self.id,
             "model": self.key.model,
@@ -151,7 +152,8 @@ class Capture:
         }
 
 
-def _finite(value: float) -> float | None:
+def round_finite(value: float) -> float | None:
+    """Six decimals; None where there was no row to measure."""
     return round(float(value), 6) if np.isfinite(value) else None
 
 
@@ -366,13 +368,21 @@ def _parse_grid(value: Any) -> tuple[int, int]:
 
 
 def _parse_picture(array: np.ndarray) -> bytes:
-    """Check the PNG's first chunk only: no pixel is decoded here, but a browser will decode them all."""
+    """Check that a PNG decodes, its size before any pixel: others will decode it and take it for whole."""
     _require(array.ndim == 1, "a picture as one run of bytes", f"{array.ndim} axes")
     picture = array.tobytes()
     _require(picture[:8] == b"\x89PNG\r\n\x1a\n" and picture[12:16] == b"IHDR", "a PNG picture", "another format")
     width, height = int.from_bytes(picture[16:20], "big"), int.from_bytes(picture[20:24], "big")
     good = 1 <= width <= MAX_PICTURE_SIDE_PX and 1 <= height <= MAX_PICTURE_SIDE_PX
     _require(good, f"a picture of at most {MAX_PICTURE_SIDE_PX} px a side", f"{width} × {height}")
+    try:
+        with Image.open(io.BytesIO(picture), formats=("PNG",)) as image:
+            same = image.size == (width, height)  # a second header would bring a second size
+            if same:
+                image.load()
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        raise CaptureFormatError(_sentence("a whole PNG picture", "a damaged one")) from error
+    _require(same, "a picture of one size", "two")
     return picture
 
 

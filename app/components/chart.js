@@ -59,18 +59,21 @@ function choose(name) {
   draw();
 }
 
+// What was not stored has no link.
+const isLinked = () => Object.keys(props.value.link).length > 0;
+
 // The address of what is shown, so that a reload or a copied link brings it back.
 function address() {
   const view = props.value;
   const query = new URLSearchParams(view.link);
-  if (chosen !== view.alternatives[0].name) query.set(view.link_key, chosen);
+  if (isLinked() && chosen !== view.alternatives[0].name) query.set(view.link_key, chosen);
   const theme = new URLSearchParams(location.search).get("__theme");
   if (theme) query.set("__theme", theme);
-  return location.pathname + "?" + query;
+  return location.pathname + (query.size ? "?" + query : "");
 }
 
 function remember() {
-  if (Object.keys(props.value.link).length) history.replaceState(history.state, "", address());
+  history.replaceState(history.state, "", address());
 }
 
 async function draw() {
@@ -105,7 +108,7 @@ function drawActions(view) {
     link.textContent = copied ? "Copied" : "Copy it from the address bar";
     setTimeout(() => (link.textContent = "Copy link"), 1600);
   });
-  actions.replaceChildren(...buttons, png, link);
+  actions.replaceChildren(...buttons, png, ...(isLinked() ? [link] : []));
 }
 
 function action(label, run) {

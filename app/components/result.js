@@ -47,6 +47,7 @@ function drawChips(view) {
   const chips = view.chips.map((chip, index) => {
     const button = textNode("button", chip.text);
     button.type = "button";
+    button.title = chip.title;
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => pin(view, pinned === index ? -1 : index));
     return button;

@@ -28,6 +28,7 @@ class Chip:
     text: str
     map: str = ""
     says: str = ""
+    title: str = ""  # shown on hover where the text alone does not tell
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ class ResultView:
 
     state: State
     task: str = ""
-    title: str = ""
     prompt: str = ""
     picture: str = ""  # data URL
     answer: str = ""  # while it grows
@@ -47,6 +47,7 @@ class ResultView:
     facts: str = ""
     notices: tuple[str, ...] = ()
     message: str = ""
+    turn: int = 0  # differs from view to view: the page redraws only what has changed
 
 
 class ResultCard(gr.HTML):

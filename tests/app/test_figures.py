@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import plotly.graph_objects as go
@@ -72,3 +74,8 @@ def test_ticks_thin_out_for_deep_models(layers, ticks):
 def test_every_colour_is_a_variable_so_that_dark_mode_can_repaint():
     text = json.dumps(figures.make_curve_figure(HEADS, Task.GENERATION, np.zeros(3)))
     assert "#" not in text
+
+
+def test_figures_load_neither_torch_nor_gradio():
+    code = "import sys, app.figures; print({'torch', 'gradio', 'PIL'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

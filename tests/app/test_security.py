@@ -58,3 +58,7 @@ def test_behind_a_proxy_the_forwarded_host_is_ours(client):
 def test_a_star_allows_every_host():
     assert is_allowed(host_name("anything.example:80"), ("*",))
     assert not is_allowed("", ("*",))
+
+
+def test_a_refused_host_is_told_what_to_do(client):
+    assert "AIA_LENS_ALLOWED_HOSTS and start again." in client.get("/", headers={"host": "my.example"}).text

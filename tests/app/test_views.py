@@ -90,3 +90,12 @@ def test_an_empty_answer_still_makes_views(answer):
     assert views.finished_view(silent, cached=False).chips == ()
     assert "too short" in views.curve_view(silent).alternatives[0].sentence
     json.dumps(asdict(views.curve_view(silent)), allow_nan=False)
+
+
+def test_unknown_words_are_quiet_question_marks(drawing):
+    tokens = list(drawing.tokens)
+    tokens[drawing.cross_positions[1]] = "<unk>"
+    chip = views.prompt_chips(replace(drawing, tokens=tuple(tokens)))[1]
+    assert (chip.text, chip.title) == ("?", "a word the model does not know")
+    assert "<unk>" not in chip.says
+    assert chip.map

@@ -37,6 +37,12 @@ def make_png(size: tuple[int, int] = (8, 8)) -> bytes:
     return buffer.getvalue()
 
 
+def make_noise_png() -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 80).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def make_capture(prompt: str = "a red circle", branches: int = 2, queries: int = 5, keys: int = 3) -> Capture:
     random = np.random.default_rng(0)
     mass = random.dirichlet(np.ones(len(GROUPS)), (branches, 2, 4, queries)).astype(np.float32)
@@ -248,6 +254,9 @@ def bad_arrays() -> dict[str, tuple[str, np.ndarray]]:
         "picture of another format": ("picture_png", np.frombuffer(b"GIF89a" * 9, np.uint8)),
         "no picture": ("picture_png", np.zeros(0, np.uint8)),
         "picture with axes": ("picture_png", np.zeros((9, 9), np.uint8)),
+        "picture cut short": ("picture_png", np.frombuffer(make_noise_png()[:300], np.uint8)),
+        "picture of nothing": ("picture_png", np.frombuffer(make_png()[:33], np.uint8)),
+        "picture of two sizes": ("picture_png", np.frombuffer(make_png()[:33] + make_png((9999, 999))[8:], np.uint8)),
         "picture too wide": ("picture_png", np.frombuffer(make_png((4097, 1)), np.uint8)),
     }
 

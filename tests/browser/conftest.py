@@ -52,9 +52,14 @@ def wait_until_up(url, process, log):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def folder(tmp_path_factory):
+    """Where the server keeps everything."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def server(folder):
     """The address of a running page."""
-    folder = tmp_path_factory.mktemp("server")
     log = folder / "log.txt"
     url = f"http://127.0.0.1:{(port := free_port())}"
     environment = {
@@ -71,7 +76,11 @@ def server(tmp_path_factory):
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="session")

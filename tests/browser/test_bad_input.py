@@ -1,7 +1,9 @@
 """What a user can get wrong: one clear sentence, the former result stays, the page goes on."""
 
+import sqlite3
 import struct
 import zlib
+from contextlib import closing
 
 import httpx
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from app.samples import load_samples
-from tests.browser.person import ask, drawn, message, text, upload
+from tests.browser.person import ask, draw, drawn, message, text, upload
 
 SAMPLE = load_samples().pictures[0]
 
@@ -161,3 +163,48 @@ def test_other_pages_and_other_names_are_kept_out(server):
     assert httpx.post(f"{server}/gradio_api/upload", files=files, headers={"origin": server}).status_code == 200
     assert httpx.get(f"{server}/gradio_api/file=/etc/passwd").status_code == 403
     assert httpx.get(f"{server}/monitoring").status_code != 200
+
+
+def test_the_same_mistake_twice_is_told_twice(open_page):
+    page = open_page()
+    page.fill("#lens-question textarea", " ")
+    for _ in range(3):
+        page.click("#lens-ask")
+        page.wait_for_function("document.querySelector('.lens-result').dataset.state === 'failed'")
+        expect(page.locator("#lens-ask")).to_be_visible()
+        assert_one_sentence(message(page))
+
+
+def test_a_full_disk_costs_the_link_and_says_so(open_page, folder):
+    page = open_page()
+    before = drawn(page)
+    database = folder / "data" / "captures" / "cache.db"
+
+    def execute(statement):
+        with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+            connection.execute(statement)
+
+    execute("CREATE TRIGGER full BEFORE INSERT ON Cache BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+    try:
+        page.fill("#lens-question textarea", "is there anything at all?")
+        page.click("#lens-ask")
+        page.wait_for_function("before => document.querySelector('.lens-chart').dataset.drawn !== before", arg=before)
+    finally:
+        execute("DROP TRIGGER full")
+    assert "disk is full" in text(page, ".lens-notices")
+    assert "not saved" in text(page, ".lens-facts")
+    assert "capture=" not in page.url
+    expect(page.get_by_role("button", name="Copy link")).to_have_count(0)
+    assert f"capture={ask(page, 'is there anything else?')}" in page.url
+
+
+def test_a_spoilt_file_of_the_store_is_one_sentence(open_page, folder):
+    page = open_page()
+    files = set(folder.glob("data/captures/*/*/*.val"))
+    capture = draw(page, "two white stars")
+    for path in set(folder.glob("data/captures/*/*/*.val")) - files:
+        path.write_bytes(b"spoilt" * 1000)
+    other = open_page(f"?capture={capture}")
+    assert_one_sentence(message(other))
+    assert other.locator(".lens-answer button").count() > 0
+    assert draw(other, "two white stars") == capture

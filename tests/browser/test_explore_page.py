@@ -108,6 +108,8 @@ def test_drawing_an_image_and_naming_unknown_words(open_page, api):
     assert page.get_attribute(".lens-pic img", "src").endswith(stored["image"])
     draw(page, "a red dinosaur")
     assert "“dinosaur”" in text(page, ".lens-notices")
+    unknown = page.get_by_role("button", name="?", exact=True)
+    assert unknown.get_attribute("title") == "a word the model does not know"
 
 
 def test_switching_definitions_redraws_without_asking_the_server(open_page, api):
@@ -216,3 +218,22 @@ def test_stop_leaves_the_page_usable(open_page):
     assert drawn(page) == before
     assert "Stopped" in text(page, ".lens-result > .lens-message")
     assert draw(page, "one green circle") not in before
+
+
+def test_asking_what_a_first_visit_shows_finishes_and_so_does_asking_again(open_page):
+    page = open_page()
+    for _ in range(3):
+        page.click("#lens-ask")
+        page.wait_for_function("document.querySelector('.lens-result').dataset.state === 'finished'")
+        expect(page.locator("#lens-ask")).to_be_visible()
+        assert "from the store" in text(page, ".lens-facts")
+
+
+def test_guidance_beyond_gradios_own_slider_survives_a_permalink(open_page, api):
+    capture = api.predict("tiny-janus", "a green star", 2, 1.0, 15, api_name="/generate")["capture_id"]
+    page = open_page(f"?capture={capture}")
+    expect(page.locator("#lens-draw")).to_be_visible()
+    page.click("#lens-draw")
+    page.wait_for_function("document.querySelector('.lens-result').dataset.state === 'finished'")
+    assert "from the store" in text(page, ".lens-facts")
+    assert drawn(page).startswith(capture)
