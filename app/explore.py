@@ -48,6 +48,7 @@ class Explore:
         self.engine = engine
         self.samples = samples
         self._flags: dict[str, threading.Event] = {}  # by session hash
+        self._stopped: set[str] = set()  # sessions whose last run was stopped
         self._turns = itertools.count(1)
         self.welcome = self._make_welcome()
 
@@ -130,6 +131,7 @@ class Explore:
         """Ask or draw: the result card as it grows, then the result and its curve at once."""
         session = request.session_hash or ""
         flag = self._flags[session] = threading.Event()
+        self._stopped.discard(session)
         try:
             for result, *others in self._run_or_say(values, flag):
                 yield [self._next(result), *others]
@@ -180,15 +182,22 @@ class Explore:
 
     def on_stop(self, request: gr.Request) -> ResultView:
         """End this session's run between two tokens."""
-        self.on_leave(request)
+        self._stopped.add(request.session_hash or "")
+        self._set_flag(request)
         return self._next(STOPPED)
 
-    def on_failure(self) -> ResultView:
-        """Gradio itself gave the run up, before or beside our code."""
+    def on_failure(self, request: gr.Request) -> ResultView:
+        """Gradio itself gave the run up: because it was stopped, or before or beside our code."""
+        if request.session_hash in self._stopped:
+            return self._next(STOPPED)
         return self._next(ResultView(State.FAILED, message=BROKEN))
 
     def on_leave(self, request: gr.Request) -> None:
         """End what a closed tab had running."""
+        self._set_flag(request)
+        self._stopped.discard(request.session_hash or "")
+
+    def _set_flag(self, request: gr.Request) -> None:
         flag = self._flags.get(request.session_hash or "")
         if flag is not None:
             flag.set()

@@ -228,7 +228,9 @@ def test_no_two_views_are_equal_or_the_page_would_not_notice(explore):
     views = [load(explore)[FILLED] for _ in range(2)]
     for changes in ({}, {"question": " "}):
         views += [run(explore, **changes)[-1][0] for _ in range(3)]
-    views += [make() for make in (explore.on_failure, lambda: explore.on_stop(SESSION)) for _ in range(2)]
+    views += [
+        make() for make in (lambda: explore.on_failure(SESSION), lambda: explore.on_stop(SESSION)) for _ in range(2)
+    ]
     assert len({view.turn for view in views}) == len(views)
     assert len({replace(view, turn=0) for view in views}) < len(views)
 
@@ -272,3 +274,11 @@ def test_sliders_cover_what_the_engine_takes_and_refuse_nothing_themselves(explo
     names = ("temperature", "max_new_tokens", "temperature", "guidance")
     assert [(s.minimum, s.maximum) for s in sliders] == [RANGES[name] for name in names]
     assert [s.preprocess(value) for s in sliders for value in (None, 1000)] == [None, 1000] * 4
+
+
+def test_a_stopped_run_that_gradio_reports_as_failed_still_reads_as_stopped(explore):
+    assert explore.on_failure(SESSION).state == State.FAILED
+    explore.on_stop(SESSION)
+    assert explore.on_failure(SESSION).state == State.STOPPED
+    explore.on_leave(SESSION)
+    assert explore.on_failure(SESSION).state == State.FAILED
