@@ -22,7 +22,7 @@ from backend.store import CaptureStore
 logger = logging.getLogger(__name__)
 
 UNDERSTANDING_SAMPLING = Sampling(temperature=0.0, guidance=1.0, max_new_tokens=64)
-GENERATION_SAMPLING = Sampling(temperature=1.0, guidance=3.0)
+GENERATION_SAMPLING = Sampling(temperature=0.5, guidance=1.5)
 MAX_PROMPT_CHARACTERS = 2_000
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**53 - 1),  # what JSON and a browser carry exactly

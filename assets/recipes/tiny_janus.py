@@ -29,7 +29,7 @@ def export(work: Path, out: Path) -> None:
     generation.generation_kwargs = {
         "boi_token_id": processor.tokenizer.convert_tokens_to_ids(processor.tokenizer.boi_token)
     }
-    generation.guidance_scale = 3.0
+    generation.guidance_scale = 1.5
     generation.bos_token_id = processor.tokenizer.bos_token_id
     generation.eos_token_id = processor.tokenizer.eos_token_id
     generation.pad_token_id = processor.tokenizer.pad_token_id
