@@ -1,24 +1,24 @@
 """How long a person waits from click to finished curve, beside a bare engine call with the same request."""
 
-import statistics
 import time
 
 import pytest
 
+from app.samples import load_samples
 from backend.engine import Engine
+from backend.pictures import load_picture
 from backend.store import CaptureStore
 from tests.browser.person import drawn, finish
 
-PROMPTS = [
-    f"a {colour} star and a {other} circle" for colour, other in (("pink", "red"), ("blue", "white"), ("red", "blue"))
-]
-CLICK_AND_WAIT = """async () => {
+DRAWINGS = [f"a {colour} star and a white circle" for colour in ("pink", "blue", "red", "green", "yellow")]
+QUESTIONS = ["describe the image.", "describe the image. .", "describe the image. . .", "describe the image. . . ."]
+CLICK_AND_WAIT = """async (button) => {
   const card = document.querySelector(".lens-chart"), before = card.dataset.drawn, start = performance.now();
   const seconds = new Promise((resolve) => {
     const done = () => card.dataset.drawn !== before && resolve((performance.now() - start) / 1000);
     new MutationObserver(done).observe(card, { attributes: true });
   });
-  document.querySelector("#lens-draw").click();
+  document.querySelector(button).click();
   return seconds;
 }"""
 
@@ -31,17 +31,50 @@ def engine(tmp_path, tiny_janus):
     return engine
 
 
+def click_and_wait(page, box, button, words):
+    """Seconds from the click to the new curve."""
+    before = drawn(page)
+    page.fill(f"{box} textarea", words)
+    seconds = page.evaluate(CLICK_AND_WAIT, button)
+    finish(page, before)
+    return seconds
+
+
+def seconds_of(events):
+    started = time.perf_counter()
+    list(events)
+    return time.perf_counter() - started
+
+
 def test_from_click_to_finished_curve_a_drawing_takes_at_most_half_as_long_again(open_page, engine):
+    """The best of five against the best of five: what is slow by itself, not what the machine did meanwhile."""
     page = open_page()
     page.get_by_role("radio", name="Draw").check(force=True)
-    ratios = []
-    for prompt in PROMPTS:
-        before = drawn(page)
-        page.fill("#lens-prompt textarea", prompt)
-        seconds = page.evaluate(CLICK_AND_WAIT)
-        finish(page, before)
-        started = time.perf_counter()
-        list(engine.generate("tiny-janus", prompt))
-        ratios.append(seconds / (time.perf_counter() - started))
-    print("click to curve over bare engine call:", [round(r, 2) for r in ratios])
-    assert statistics.median(ratios) <= 1.5, ratios
+    pairs = [
+        (
+            click_and_wait(page, "#lens-prompt", "#lens-draw", prompt),
+            seconds_of(engine.generate("tiny-janus", prompt)),
+        )
+        for prompt in DRAWINGS
+    ]
+    clicked, bare = (min(column) for column in zip(*pairs, strict=True))
+    print(f"drawing: click to curve {clicked:.2f} s, bare engine {bare:.2f} s, ratio {clicked / bare:.2f}")
+    assert clicked / bare <= 1.5, pairs
+
+
+def test_from_click_to_finished_curve_an_answer_adds_little(open_page, engine):
+    """An answer takes a tenth of a second, so a ratio would measure the page's fixed cost; it is bounded instead."""
+    page = open_page()
+    sample = load_samples().pictures[1]
+    page.locator(".lens-samples button").nth(1).click()
+    picture = load_picture(sample.path)
+    pairs = [
+        (
+            click_and_wait(page, "#lens-question", "#lens-ask", question),
+            seconds_of(engine.understand("tiny-janus", picture, question)),
+        )
+        for question in QUESTIONS
+    ]
+    clicked, bare = (min(column) for column in zip(*pairs, strict=True))
+    print(f"answer: click to curve {clicked:.2f} s, bare engine {bare:.2f} s, ratio {clicked / bare:.2f}")
+    assert clicked - bare <= 0.5, pairs
