@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -472,23 +473,27 @@ def test_a_folder_that_is_a_file_is_told(tmp_path):
         CaptureStore(tmp_path / "file")
 
 
-@pytest.fixture
-def limit_file_size():
-    """A function that forbids this process to write files beyond a size."""
+@contextmanager
+def limited_file_size(size):
+    """Forbid this process to write files beyond a size, and no longer: the test runner's log may be a file."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("limit", [100_000, 0], ids=["in the middle of a file", "from the first byte"])
-def test_a_real_limit_on_file_sizes_is_told_as_a_full_disk(store, limit_file_size, limit):
+def test_a_real_limit_on_file_sizes_is_told_as_a_full_disk(store, limit):
     store.put(make_capture())
     large = make_capture(1, queries=500)
-    limit_file_size(limit)
-    with pytest.raises(StoreFull, match="the disk is full"):
-        store.put(large)
-    assert store.get(make_capture().id) is not None
+    with limited_file_size(limit):
+        with pytest.raises(StoreFull, match="the disk is full"):
+            store.put(large)
+        found = store.get(make_capture().id)
+    assert found is not None
     assert len(value_files(store)) == 1
 
 
