@@ -11,7 +11,7 @@ from transformers import AutoProcessor, JanusForConditionalGeneration, JanusProc
 
 from aia import world
 from assets.recipes.processor import make_tokenizer
-from backend.captures import Sampling
+from backend.engine import GENERATION_SAMPLING
 from backend.scores import evaluate_model
 from backend.specs import SPECS
 
@@ -67,7 +67,7 @@ def test_the_vq_tokenizer_keeps_what_the_reader_sees(tiny_janus):
 
 @pytest.fixture(scope="module")
 def report(tiny_janus):
-    return evaluate_model(tiny_janus, 60, 7, Sampling(guidance=3.0))
+    return evaluate_model(tiny_janus, 60, 7, GENERATION_SAMPLING)
 
 
 def test_it_scores_on_a_small_held_out_set_as_its_card_promises(report):
