@@ -50,7 +50,7 @@ def seconds_of(events):
 def test_from_click_to_finished_curve_a_drawing_adds_little(open_page, engine):
     """The best against the best: what is slow by itself, not what the machine did meanwhile.
 
-    Five drawings do on a quiet machine; a busy one gets up to three rounds of five for the same bound. The
+    Five drawings do on a quiet machine; a busy one gets up to three rounds of five. The
     ratio that the README quotes is printed; it is too close to its goal of 1.5 to be a gate on a noisy machine.
     """
     page = open_page()
