@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aia import world
+from aia.data import Sample, Turn
+from aia.intensity import Task
 
 AnswerBatch = Callable[[list[np.ndarray], list[str]], list[str]]  # pictures uint8 [64, 64, 3], questions → answers
 DrawBatch = Callable[[list[str]], list[np.ndarray]]  # prompts → pictures uint8 [64, 64, 3]
@@ -77,6 +79,22 @@ def held_out_drawings(samples: int, seed: int) -> list[world.Drawing]:
     rng = random.Random(f"drawings/{seed}")
     kinds = (world.DRAWING_KINDS[i % len(world.DRAWING_KINDS)] for i in range(samples))
     return [world.make_drawing_of_kind(rng, kind, held_out=True)[1] for kind in kinds]
+
+
+def held_out_samples(task: Task, samples: int, seed: int) -> list[Sample]:
+    """`samples` held-out samples in the form of training data, kinds of questions or prompts in turn."""
+    rng = random.Random(f"probe/{task}/{seed}")
+    if task == Task.GENERATION:
+        kinds = (world.DRAWING_KINDS[i % len(world.DRAWING_KINDS)] for i in range(samples))
+        pairs = [world.make_drawing_of_kind(rng, kind, held_out=True) for kind in kinds]
+        return [Sample(task, world.draw_scene(scene), prompt=drawing.prompt) for scene, drawing in pairs]
+    rows = []
+    for number in range(samples):
+        scene = world.make_scene(rng, held_out=True)
+        asked = list(world.make_questions(scene, rng).values())
+        question = asked[number % len(asked)]
+        rows.append(Sample(task, world.draw_scene(scene), (Turn(question.text, question.answer),)))
+    return rows
 
 
 def score_understanding(

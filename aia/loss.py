@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import torch
 
-from aia.intensity import GROUPS, Group, Task, group_index
+from aia.intensity import GROUPS, KEY_GROUPS, Definition, Group, Task, group_index
 from aia.probe import Probe
 
 FORMS = ("huber", "squared")
 DIVISORS = ("batch", "weighted")
+
+# Of all query rows, the largest share for which a slice of them costs less than "all" (see `probe_rows`).
+_SLICE_SHARE = 0.0625
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,46 @@ def layer_intensity(mass: torch.Tensor, rows: torch.Tensor, key_groups: Iterable
     return mean.masked_fill(count == 0, math.nan)
 
 
+def probe_rows(rows: torch.Tensor) -> str | slice:
+    """The cheapest `Probe(rows=...)` that records every row that counts: rows bool [B, Q], any sample's → itself.
+
+    The slice from the first to the last counting row of the batch while it is short, else "all". Rows in between
+    that do not count are recorded too; `probe_intensities` leaves them out.
+    """
+    counting = rows.any(0).nonzero().flatten().tolist() or [0]
+    first, stop = counting[0], counting[-1] + 1
+    return slice(first, stop) if stop - first <= _SLICE_SHARE * rows.shape[1] else "all"
+
+
 def probe_intensities(probe: Probe, layers: int, rows: torch.Tensor, key_groups: Iterable[Group]) -> torch.Tensor:
-    """Intensities of every sample and layer of a recorded pass: rows bool [B, Q] → [B, L]; see `layer_intensity`."""
+    """Intensities of every sample and layer of a recorded pass → [B, L]; see `layer_intensity`.
+
+    rows bool [B, Q] marks rows of the whole pass, whatever part of them the probe recorded (`Probe.rows`).
+
+    Raises: ValueError if a row counts that the probe did not record, or for what `layer_intensity` names.
+    """
     key_groups = frozenset(key_groups)
+    if probe.rows != "all":
+        recorded = rows[:, probe.rows]
+        if recorded.sum() != rows.sum():
+            raise ValueError(f"expected every counting row to be recorded, but the probe has rows={probe.rows} only")
+        rows = recorded
     return torch.stack([layer_intensity(probe.layer_mass(layer), rows, key_groups) for layer in range(layers)], 1)
+
+
+def sequence_probe(groups: torch.Tensor, task: Task) -> Probe:
+    """A probe for one teacher-forced pass over sequences with these groups [B, K]; read by `sequence_intensities`."""
+    return Probe(groups, rows=probe_rows(query_rows(groups, task)))
+
+
+def sequence_intensities(
+    probe: Probe, layers: int, groups: torch.Tensor, task: Task, definition: Definition
+) -> torch.Tensor:
+    """Intensities [B, L] of a teacher-forced pass over sequences with these groups [B, K], differentiable.
+
+    The rows are those of `query_rows`, the keys those of the definition (`aia.intensity.KEY_GROUPS`).
+    """
+    return probe_intensities(probe, layers, query_rows(groups, task), KEY_GROUPS[definition][task])
 
 
 def huber(gap: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:

@@ -4,9 +4,10 @@ Owns an attention function for transformers' `AttentionInterface` and the `Probe
 forward pass and collects masses from its layers. Does not know any model family, what the groups
 mean, nor which rows a definition of intensity wants. Paper: arXiv 2511.22663, Eq. 1, before its sums.
 
-Two ways to the same numbers. `rows="all"` appends one 0/1 column per group to V, so that fused
+Three ways to the same numbers. `rows="all"` appends one 0/1 column per group to V, so that fused
 attention itself returns softmax(QKᵀ)·indicator: differentiable, and no Q·K map ever exists.
-`rows="last"` (or a slice) runs plain fused attention and computes the scores of those rows beside it.
+`rows="last"` (or a slice) runs plain fused attention and computes the scores of those rows beside it;
+where gradients are wanted, a second fused attention of those rows, to the 0/1 columns alone, does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from aia.fused import attend_with_columns
 from aia.intensity import GROUPS, PAD_GROUP
 
 ATTENTION_NAME = "aia_probe"
@@ -76,10 +78,11 @@ class Probe:
 
     - `groups` int64 [B, K]: index into `aia.intensity.GROUPS` of each key position known so far,
       PAD_GROUP for padding. Keys of a static cache beyond these count as nothing (they are masked).
-    - `rows`: "all" = every query row, differentiable, memory O(Q); the masses have the precision of
-      the attention kernel (about 3 digits in bfloat16). "last" = the last row of each pass, for
-      decoding: a prefill gives its last row, a cached step its single row. A slice = those rows of
-      each pass, differentiable, memory O(rows · K). The last two take their scores in float32.
+    - `rows`: "all" = every query row, differentiable, memory O(Q). "last" = the last row of each pass,
+      for decoding: a prefill gives its last row, a cached step its single row. A slice = those rows of
+      each pass, differentiable, memory O(rows). "all", and passes of several tokens under autograd, have
+      the precision of the attention kernel (about 3 digits in bfloat16). Else "last" and slices take their
+      scores in float32 and memory O(rows · K); so do they with `cross`.
     - `cross` int64 [X] or [B, X]: key positions, known already, whose head-averaged attention is wanted
       too; not with rows="all".
 
@@ -111,6 +114,11 @@ class Probe:
         self._masses: dict[int, list[torch.Tensor]] = {}  # layer → [B, H, Q, G] of each pass
         self._crosses: dict[int, list[torch.Tensor]] = {}  # layer → [B, Q, X] of each pass
         self._differentiable: set[int] = set()  # layers whose recorded masses carry a graph
+
+    @property
+    def rows(self) -> str | slice:
+        """The query rows recorded of each pass: "all" or a slice ("last" is slice(-1, None))."""
+        return self._rows
 
     def extend(self, groups: torch.LongTensor) -> None:
         """Name the groups [B, n] of keys about to be appended to the cache; call before that step."""
@@ -157,6 +165,10 @@ class Probe:
             output, mass = self._attend_with_columns(module, query, key, value, attention_mask, **kwargs)
             self._record(module.layer_idx, mass, None, replay)
             return output
+        if torch.is_grad_enabled() and query.shape[2] > 1 and self._cross is None:
+            mass = self._attend_to_columns(module, query, key, attention_mask, **kwargs)
+            self._record(module.layer_idx, mass, None, replay)
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
         weights = self._row_weights(module, query, key, attention_mask, **kwargs)
         if torch.is_grad_enabled() or weights.shape[2] > 1:
             mass, cross = self._sum_weights(weights[:, None])
@@ -196,27 +208,52 @@ class Probe:
         self, module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """→ output [B, Q, H, D], mass [B, H, Q, G]."""
-        depth, width = query.shape[-1], value.shape[-1]
-        # Fused kernels want one width for all three, on GPUs a multiple of 8.
-        total = -(-max(depth, width + len(GROUPS)) // 8) * 8
-        if self._pass.get("width") != total:
-            columns = self._indicator(value.dtype, value.device)  # [B, K known, G]
-            tail = key.shape[2] - columns.shape[1]
-            columns = functional.pad(columns, (0, total - width - len(GROUPS), 0, tail))
-            self._pass = {"width": total, "columns": columns[:, None]}
-        columns = self._pass["columns"].expand(-1, value.shape[1], -1, -1)
+        for learned in (mask, kwargs.get("position_bias")):
+            if learned is not None and learned.requires_grad:
+                raise ValueError("gradients of an attention mask or position bias are not supported; detach it")
+        if not self._pass:
+            self._pass = {"columns": self._columns(key, value.dtype)}
         if kwargs.get("scaling") is None:
-            kwargs["scaling"] = depth**-0.5  # the padding must not change it
-        output, _ = sdpa_attention_forward(
-            module,
-            functional.pad(query, (0, total - depth)),
-            functional.pad(key, (0, total - depth)),
-            torch.cat([value, columns], -1),
-            mask,
-            **kwargs,
+            kwargs["scaling"] = query.shape[-1] ** -0.5  # that of the width before columns are added
+
+        def attend(query, key, value):
+            return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
+
+        output, mass = attend_with_columns(attend, query, key, value, self._pass["columns"])
+        return output, mass.transpose(1, 2).to(_result_dtype(mass.dtype)).contiguous()
+
+    def _attend_to_columns(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        mask: torch.Tensor | None,
+        scaling: float | None = None,
+        is_causal: bool | None = None,
+        position_bias: torch.Tensor | None = None,
+        **_,
+    ) -> torch.Tensor:
+        """Masses [B, H, rows, G] of the wanted rows; what the backward pass needs besides them, SDPA keeps anyway."""
+        _refuse_position_bias(position_bias)
+        depth = key.shape[-1]
+        if not self._pass or self._pass["mask"] is not mask:  # once per pass, unless layers have masks of their own
+            causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
+            columns = self._columns(key, query.dtype)
+            self._pass = {
+                "mask": mask,
+                "bias": _row_bias(mask, causal, query, key.shape[2], self._rows, query.dtype),
+                "columns": functional.pad(columns, (0, max(0, depth - len(GROUPS)))),
+            }
+        columns, query = self._pass["columns"], query[:, :, self._rows]
+        if columns.shape[-1] > depth:  # fused kernels want one width
+            query, key = (functional.pad(tensor, (0, columns.shape[-1] - depth)) for tensor in (query, key))
+        columns = columns.expand(-1, key.shape[1], -1, -1)
+        scaling = depth**-0.5 if scaling is None else scaling
+        mass, _ = sdpa_attention_forward(
+            module, query, key, columns, self._pass["bias"], scaling=scaling, is_causal=False
         )
-        mass = output[..., width : width + len(GROUPS)].transpose(1, 2)
-        return output[..., :width].contiguous(), mass.to(_result_dtype(mass.dtype)).contiguous()
+        mass = mass[..., : len(GROUPS)].transpose(1, 2)
+        return mass.to(_result_dtype(mass.dtype)).contiguous()
 
     def _row_weights(
         self,
@@ -230,8 +267,7 @@ class Probe:
         **_,
     ) -> torch.Tensor:
         """Attention of the wanted rows: [B, H, rows, K], in float32 also for half precision."""
-        if position_bias is not None:
-            raise ValueError('position_bias is supported with rows="all" only')
+        _refuse_position_bias(position_bias)
         queries, depth = query.shape[2:]
         shared = self._pass
         if not shared or shared["mask"] is not mask:  # once per pass, unless layers have masks of their own
@@ -308,6 +344,11 @@ class Probe:
         columns = torch.arange(len(GROUPS), device=device)
         return (self._groups[0].to(device)[..., None] == columns).to(dtype)
 
+    def _columns(self, key: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The indicator for all heads, 0 for keys beyond those known: [B, 1, K, G]."""
+        indicator = self._indicator(dtype, key.device)
+        return functional.pad(indicator, (0, 0, 0, key.shape[2] - indicator.shape[1]))[:, None]
+
     def _recorded_layers(self) -> list[int]:
         if not self._masses:
             raise ValueError("no pass was recorded: hand the probe to a forward pass (probe=) of an installed model")
@@ -331,6 +372,11 @@ def _check_cross(cross: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     if positions.numel() and not 0 <= int(positions.min()) <= int(positions.max()) < groups.shape[1]:
         raise ValueError(f"expected cross positions from 0 to {groups.shape[1] - 1}, got {positions.tolist()}")
     return positions
+
+
+def _refuse_position_bias(position_bias: torch.Tensor | None) -> None:
+    if position_bias is not None:
+        raise ValueError('position_bias is supported with rows="all" only')
 
 
 def _share_rows(mask: torch.Tensor | None, causal: bool, query: torch.Tensor, key: torch.Tensor, rows: slice) -> dict:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
 
 from aia import probe
 from backend.interface import UserError
@@ -37,26 +37,43 @@ def choose_device_and_dtype() -> tuple[torch.device, torch.dtype]:
     return device, dtype
 
 
-def load_pretrained(spec: ModelSpec, model_class: type[PreTrainedModel]) -> tuple[PreTrainedModel, ProcessorMixin]:
+def load_pretrained(
+    spec: ModelSpec, model_class: type[PreTrainedModel], four_bit: BitsAndBytesConfig | None = None
+) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load weights and processor, ready for inference, the language model's attention under the probe.
 
     Raises `UserError` when the weights are not there or cannot be read.
     """
     device, dtype = choose_device_and_dtype()
     revision = spec.revision or None
+    placing = {} if four_bit is None else {"quantization_config": four_bit, "device_map": {"": device}}
     try:
         processor = AutoProcessor.from_pretrained(spec.source, revision=revision)
         model = model_class.from_pretrained(
-            spec.source, revision=revision, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=True
+            spec.source, revision=revision, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=True, **placing
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         logger.warning("loading %s failed: %s", spec.name, error)
         raise UserError(
             f"The weights of {spec.name} could not be read; fetch the whole repository again, or choose another model."
         ) from error
-    model = model.to(device).eval().requires_grad_(False)
+    if four_bit is None:
+        model = model.to(device)
+    model = model.eval().requires_grad_(False)
     probe.install(model)
     return model, processor
+
+
+def four_bit_settings(kept: tuple[str, ...]) -> BitsAndBytesConfig:
+    """NF4 with double quantisation for linear layers, but for modules of these names (`kept`)."""
+    _, dtype = choose_device_and_dtype()
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=list(kept),
+    )
 
 
 def weights_revision(spec: ModelSpec) -> str:

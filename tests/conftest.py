@@ -30,6 +30,12 @@ def tiny_janus():
     return load_model(SPECS[0])
 
 
+@pytest.fixture
+def tiny_janus_copy():
+    """The embedded model, loaded for one test that changes it."""
+    return load_model(SPECS[0])
+
+
 @pytest.fixture(scope="session")
 def random_janus_spec(tmp_path_factory) -> ModelSpec:
     """A folder as the hub would hold it: byte-level BPE, grouped-query heads, 16 image tokens, random weights."""

@@ -21,7 +21,7 @@ from aia.intensity import GROUPS, Group, Task, group_index
 from aia.probe import Probe
 from backend.captures import Capture, CaptureKey, Sampling
 from backend.interface import CancelFlag, Cancelled, Event, Finished, PictureGrown, TextGrown, UserError
-from backend.loading import load_pretrained, weights_revision
+from backend.loading import four_bit_settings, load_pretrained, weights_revision
 from backend.pictures import picture_to_png, pixels_sha256
 from backend.specs import ModelSpec
 
@@ -44,12 +44,24 @@ class Prefill:
 class JanusModel:
     """One loaded Janus model behind the `UnifiedModel` protocol."""
 
-    def __init__(self, spec: ModelSpec):
-        self.model, self.processor = load_pretrained(spec, JanusForConditionalGeneration)
+    # Small, or seen by every token: not worth the error of 4 bit.
+    unquantised = (
+        "vision_model",
+        "vqmodel",
+        "aligner",
+        "generation_embeddings",
+        "generation_aligner",
+        "generation_head",
+        "lm_head",
+    )
+
+    def __init__(self, spec: ModelSpec, four_bit: bool = False):
+        settings = four_bit_settings(self.unquantised) if four_bit else None
+        self.model, self.processor = load_pretrained(spec, JanusForConditionalGeneration, settings)
         self.tokenizer = self.processor.tokenizer
         self.name = spec.name
         self.revision = weights_revision(spec)
-        self.precision = str(self.model.dtype).removeprefix("torch.")
+        self.precision = "nf4" if four_bit else str(self.model.dtype).removeprefix("torch.")
         self.device = self.model.device
         self.context = self.model.config.text_config.max_position_embeddings
         side = self.model.config.vision_config.image_size // self.model.config.vision_config.patch_size
@@ -67,7 +79,7 @@ class JanusModel:
 
     def see(self, image: Image.Image) -> Image.Image:
         """The picture after the processor's resizing and padding."""
-        return self._to_picture(self._pixels(image)[0].permute(1, 2, 0))
+        return self._to_picture(self.pixels(image)[0].permute(1, 2, 0))
 
     def understanding_key(self, image: Image.Image, prompt: str, sampling: Sampling) -> CaptureKey:
         """The key of the capture that `understand` would make. Cheap: no model runs."""
@@ -80,7 +92,8 @@ class JanusModel:
     def _key(self, task: Task, prompt: str, image_sha256: str, sampling: Sampling) -> CaptureKey:
         return CaptureKey(self.name, self.revision, self.precision, task, prompt, image_sha256, sampling)
 
-    def _pixels(self, image: Image.Image) -> torch.Tensor:
+    def pixels(self, image: Image.Image) -> torch.Tensor:
+        """The processor's pixels [1, 3, H, W]."""
         return self.processor.image_processor(images=image, return_tensors="pt").pixel_values
 
     def _to_picture(self, pixels: torch.Tensor) -> Image.Image:
@@ -96,12 +109,12 @@ class JanusModel:
 
         Raises `UserError` when the prompt holds a control token or is too long for the model.
         """
-        self._refuse_control_tokens(prompt)
+        self.refuse_control_tokens(prompt)
         text = self._expand(prompt, image is not None)
         encoded = self.tokenizer(text, return_offsets_mapping=True)
         start = self._expand(_SENTINEL, image is not None).index(_SENTINEL)
         groups = self._groups(encoded.input_ids, encoded.offset_mapping, start, start + len(prompt.strip()))
-        pixels = None if image is None else self._pixels(image).to(self.device, self.model.dtype)
+        pixels = None if image is None else self.pixels(image).to(self.device, self.model.dtype)
         ids = torch.tensor(encoded.input_ids, device=self.device)
         return Prefill(ids, torch.tensor(groups, device=self.device), pixels)
 
@@ -130,7 +143,8 @@ class JanusModel:
             groups[len(groups) - 1 - groups[::-1].index(Group.IMAGE)] = Group.IMAGE_LAST
         return [group_index(g) for g in groups]
 
-    def _refuse_control_tokens(self, prompt: str) -> None:
+    def refuse_control_tokens(self, prompt: str) -> None:
+        """Raise `UserError` when a text holds a token that the tokenizer would take as control."""
         for token in self.tokenizer.get_added_vocab():
             if token in prompt:
                 raise UserError(f"The prompt contains “{token}”, which is a control token of {self.name}; remove it.")
@@ -230,10 +244,12 @@ class JanusModel:
         """Input ids [C, N]: the prompt, and where guidance is on the blanked prompt."""
         if branches_of(sampling) == 1:
             return prefill.ids[None]
-        kept = torch.isin(
-            prefill.ids, prefill.ids.new_tensor([self.tokenizer.bos_token_id, self.tokenizer.boi_token_id])
-        )
-        return torch.stack([prefill.ids, prefill.ids.masked_fill(~kept, self.tokenizer.pad_token_id)])
+        return torch.stack([prefill.ids, self.blank(prefill.ids)])
+
+    def blank(self, ids: torch.Tensor) -> torch.Tensor:
+        """A drawing prompt's ids [N] with every token but bos and begin-of-image replaced by padding."""
+        kept = torch.isin(ids, ids.new_tensor([self.tokenizer.bos_token_id, self.tokenizer.boi_token_id]))
+        return ids.masked_fill(~kept, self.tokenizer.pad_token_id)
 
     @torch.inference_mode()
     def draw(self, codes: list[int]) -> Image.Image:
@@ -256,7 +272,7 @@ class JanusModel:
         """Greedy answers, by `transformers`' own batched generation with left padding."""
         texts = [self._expand(prompt, True) for prompt in prompts]
         encoded = self.tokenizer(texts, padding=True, padding_side="left", return_tensors="pt").to(self.device)
-        pixels = torch.cat([self._pixels(image) for image in images]).to(self.device, self.model.dtype)
+        pixels = torch.cat([self.pixels(image) for image in images]).to(self.device, self.model.dtype)
         settings = self._generation_settings(do_sample=False, max_new_tokens=max_new_tokens)
         output = self.model.generate(**encoded, pixel_values=pixels, generation_config=settings)
         return self.tokenizer.batch_decode(output[:, encoded.input_ids.shape[1] :], skip_special_tokens=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from aia.intensity import GROUPS, KEY_GROUPS, PAD_GROUP, Definition, Group, Task, group_index
+from aia.intensity import GROUPS, PAD_GROUP, Definition, Group, Task, group_index
 from aia.loss import (
     LOSS_WEIGHTS,
     LossWeights,
@@ -17,7 +17,10 @@ from aia.loss import (
     huber,
     layer_intensity,
     probe_intensities,
+    probe_rows,
     query_rows,
+    sequence_intensities,
+    sequence_probe,
 )
 from aia.probe import Probe, install
 from aia.targets import load_targets
@@ -81,18 +84,19 @@ def usual_loss(model, embeds, mask, definition, task, targets, kept) -> torch.Te
     return loss / (len(maps) * len(embeds)), twin
 
 
+@pytest.mark.parametrize("part", [False, True])
 @pytest.mark.parametrize("kept", [(1, 1, 1), (1, 0, 1)])
 @pytest.mark.parametrize("definition, task", EVERY)
-def test_loss_and_gradients_equal_those_of_full_maps(definition, task, kept):
+def test_loss_and_gradients_equal_those_of_full_maps(definition, task, kept, part):
     model, targets = make_llama(), load_targets("paper-janus-pro", LAYERS)
     install(model)
     groups = groups_of(SEQUENCES[task])
     mask, embeds = (groups != PAD_GROUP).long(), random_embeds(groups)
     ours, theirs = embeds.clone().requires_grad_(), embeds.clone().requires_grad_()
 
-    probe = Probe(groups, rows="all")
+    probe = Probe(groups, rows=slice(8, 18) if part else "all")
     model(inputs_embeds=ours, attention_mask=mask, probe=probe)
-    found = probe_intensities(probe, LAYERS, query_rows(groups, task), KEY_GROUPS[definition][task])
+    found = sequence_intensities(probe, LAYERS, groups, task, definition)
     loss = aia_loss(found, *targets.as_arrays(task), weights=torch.tensor(kept))
     loss.backward()
     expected, twin = usual_loss(model, theirs, mask, definition, task, targets, kept)
@@ -232,6 +236,37 @@ def test_rows_are_those_counted_by_hand(task):
 def test_a_drawing_ends_one_row_early_wherever_its_padding_is():
     found = query_rows(groups_of(["bpoggg_", "_bpoggg", "bpog___", "bpo____"]), Task.GENERATION)
     assert [row.nonzero().flatten().tolist() for row in found] == [[3, 4], [4, 5], [], []]
+
+
+def test_a_few_rows_are_recorded_as_a_slice_and_many_as_all():
+    rows = torch.zeros(2, 160, dtype=torch.bool)
+    assert probe_rows(rows) == slice(0, 1)  # none counts
+    rows[0, 70], rows[1, 78:80] = True, True
+    assert probe_rows(rows) == slice(70, 80)
+    rows[1, 10] = True
+    assert probe_rows(rows) == "all"
+
+
+@pytest.mark.parametrize("answer", [0, 2, 30])
+def test_a_sequences_probe_finds_the_intensities_of_all_rows(answer):
+    model, task = make_llama(), Task.UNDERSTANDING
+    install(model)
+    groups = groups_of(["btoiiiIe" + "p" * (30 - answer) + "g" * answer, "btoiiIe" + "p" * 30 + "g"])
+    found = []
+    for probe in (sequence_probe(groups, task), Probe(groups, "all")):
+        model(inputs_embeds=random_embeds(groups), probe=probe)
+        found.append(sequence_intensities(probe, LAYERS, groups, task, Definition.STRICT))
+    assert found[0].isnan().tolist() == [[answer == 0] * LAYERS, [False] * LAYERS]
+    torch.testing.assert_close(*found, atol=1e-6, rtol=0, equal_nan=True)
+
+
+def test_rows_that_count_but_were_not_recorded_are_refused():
+    model, groups = make_llama(), groups_of(["btpogggg"])
+    install(model)
+    probe = Probe(groups, slice(5, None))
+    model(inputs_embeds=random_embeds(groups), probe=probe)
+    with pytest.raises(ValueError, match=r"expected every counting row to be recorded.*rows=slice\(5, None, None\)"):
+        probe_intensities(probe, LAYERS, query_rows(groups, Task.GENERATION), {Group.PROMPT})
 
 
 def test_weights_of_paper_and_code():

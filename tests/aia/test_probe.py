@@ -1,10 +1,12 @@
 """The probe against full attention maps from the same weights."""
 
 import copy
+import gc
 import warnings
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AttentionInterface,
@@ -509,15 +511,68 @@ def largest_tensors(model, **inputs) -> tuple[int, int]:
     return meter.largest, max(saved)
 
 
-def test_no_full_map_is_ever_made_or_saved_for_all_rows():
+@pytest.mark.parametrize("rows", ["all", slice(-64, None)])
+def test_no_map_of_any_head_is_ever_made_or_saved_in_training(rows):
     length = 512
     model = make_llama(num_key_value_heads=2)
     embeds = random_embeds(1, length)
-    probe = Probe(random_groups(1, length))
+    probe = Probe(random_groups(1, length), rows)
     made, saved = largest_tensors(model, inputs_embeds=embeds, probe=probe, use_cache=False)
-    assert max(made, saved) < length * length / 4  # grows with Q + K, not with Q·K, in any head
+    # Grows with Q + K, not with Q·K, in any head; a slice's mask, for all heads and layers, is 64 · K.
+    assert max(made, saved) < length * length / 4
     made, saved = largest_tensors(eager_twin(model), inputs_embeds=embeds, use_cache=False)
     assert min(made, saved) >= HEADS * length * length  # the meter does see a full map
+
+
+class WideTensors(TorchDispatchMode):
+    """Follows the memory of all tensors whose last axis has this length."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width, self.storages = width, {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.shape[-1:] == (self.width,):
+                storage = tensor.untyped_storage()
+                self.storages[storage.data_ptr(), len(self.storages)] = StorageWeakRef(storage)
+        return result
+
+    def alive(self) -> int:
+        gc.collect()
+        return len({place for (place, _), storage in self.storages.items() if not storage.expired()})
+
+
+@pytest.mark.parametrize("checkpointed, kept", [(False, 3), (True, 0)])
+@pytest.mark.parametrize("lengths", [None, (9, 4)])
+def test_between_the_passes_no_output_is_kept_twice_and_checkpointing_keeps_none(lengths, checkpointed, kept):
+    model = make_llama(num_hidden_layers=4).train()  # head width 8, with the columns 16
+    if checkpointed:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    mask = left_padding(lengths, 9) if lengths else None
+    probe, meter = Probe(random_groups(2, 9)), WideTensors(8 + len(GROUPS))
+    with meter:
+        output = model(inputs_embeds=random_embeds(2, 9), attention_mask=mask, probe=probe, use_cache=False)
+        loss = weighted_sum(probe.mass()) + output.last_hidden_state.sum()
+    assert len(meter.storages) > 4 * 4
+    assert meter.alive() == 4 * kept  # queries, keys and values of each layer, as SDPA keeps them
+    loss.backward()
+
+
+def test_a_second_backward_pass_through_a_kept_graph_gives_the_same_gradients():
+    model = make_llama()
+    probe = Probe(random_groups(1, 7))
+    model(inputs_embeds=random_embeds(1, 7), probe=probe, use_cache=False)
+    loss, parameters = weighted_sum(probe.mass()), [model.layers[0].self_attn.q_proj.weight]
+    first, second = (torch.autograd.grad(loss, parameters, retain_graph=True)[0] for _ in range(2))
+    assert first.abs().max() > 0 and torch.equal(first, second)
+
+
+def test_a_mask_that_wants_gradients_is_refused_instead_of_getting_none():
+    mask = torch.zeros(1, 1, 7, 7, requires_grad=True)
+    with pytest.raises(ValueError, match="gradients of an attention mask"):
+        make_llama()(inputs_embeds=random_embeds(1, 7), attention_mask=mask, probe=Probe(random_groups(1, 7)))
 
 
 def make_janus() -> JanusForConditionalGeneration:

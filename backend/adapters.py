@@ -1,0 +1,147 @@
+"""What a fine-tune leaves and a model takes up again: a PEFT adapter, or whole weights.
+
+Owns the folder's form and the check that it belongs to the model. Knows no run and no training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, ProcessorMixin
+
+from aia.batch import Trainable
+from aia.config import TrainingConfig
+from backend.interface import UserError
+from backend.specs import ModelSpec
+
+ABOUT = "aia_lens.json"  # beside PEFT's own files: what the adapter belongs to
+_PEFT, _WHOLE = "adapter_config.json", "config.json"
+
+
+class Loaded(Protocol):
+    """The part of a loaded model that an adapter touches."""
+
+    name: str
+    revision: str
+    model: PreTrainedModel
+
+
+def prepare_training(trainable: Trainable, config: TrainingConfig) -> PeftModel | None:
+    """Add new adapters, or free the modules of a full fine-tune. New weights come from the config's seed.
+
+    Raises `UserError` when there is nothing to train by that method.
+    """
+    if config.gradient_checkpointing:
+        trainable.model.activation_checkpointing_enable({"use_reentrant": False})
+    if config.method == "full":
+        for name, parameter in trainable.model.named_parameters():
+            if name.startswith(trainable.trained_modules):
+                parameter.data = parameter.data.float()  # small steps vanish in half precision
+                parameter.requires_grad_(True)
+        return None
+    settings = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=trainable.lora_targets,
+    )
+    try:
+        return get_peft_model(trainable.model, settings)
+    except ValueError as error:
+        raise UserError(f"No layer of this model takes an adapter ({error}); choose the method “full”.") from error
+
+
+def save_adapter(
+    folder: Path,
+    adapted: PeftModel | None,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    weights: Mapping[str, torch.Tensor],
+    about: Mapping,
+) -> None:
+    """Write the adapter, or without one the whole model and its processor.
+
+    `weights` are the model's, by name, none of them sharded; `about` says of which model and run they are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if adapted is None:
+        model.save_pretrained(folder, state_dict=dict(weights))
+        processor.save_pretrained(folder)
+    else:
+        for settings in adapted.peft_config.values():
+            settings.base_model_name_or_path = about["model"]  # a name, not a folder of this machine
+        adapted.save_pretrained(
+            folder,
+            state_dict={f"base_model.model.{name}": t for name, t in weights.items()},
+            save_embedding_layers=False,  # none is trained; to find out, PEFT would ask the hub
+        )
+    (folder / ABOUT).write_text(json.dumps(dict(about), indent=1) + "\n")
+
+
+def whole_weights(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """The spec with its source in the folder if that holds whole weights; else the spec itself.
+
+    Raises `UserError` if the folder holds neither weights nor an adapter.
+    """
+    if (folder / _PEFT).is_file():
+        return spec
+    if not (folder / _WHOLE).is_file():
+        raise UserError(f"Expected an adapter or fine-tuned weights in {folder}, found neither; check the path.")
+    return replace(spec, source=str(folder), revision="")
+
+
+def apply_adapter(model: Loaded, folder: Path) -> None:
+    """Put a PEFT adapter onto a loaded model, in place; the model's revision then names both.
+
+    Raises `UserError` if it was trained on another model or does not fit.
+    """
+    about = read_about(folder)
+    if about.get("model", model.name) != model.name:
+        raise UserError(
+            f"Expected an adapter of {model.name}, got one of {str(about['model'])[:60]}; choose its own base model."
+        )
+    if not (folder / _PEFT).is_file():
+        return
+    base = about.get("revision", model.revision)
+    if base != model.revision:
+        raise UserError(
+            f"Expected an adapter of {model.name} at revision {model.revision}, got one of {str(base)[:60]}; "
+            "fetch the weights it was trained on, or train it anew."
+        )
+    try:
+        PeftModel.from_pretrained(model.model, str(folder)).requires_grad_(False).eval()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"The adapter in {folder} could not be read or does not fit {model.name}; choose another."
+        ) from error
+    model.revision = f"{model.revision}+{adapter_digest(folder)}"
+
+
+def read_about(folder: Path) -> dict:
+    """What the adapter belongs to; empty for one made elsewhere. Raises `UserError` if the file is damaged."""
+    path = folder / ABOUT
+    if not path.is_file():
+        return {}
+    try:
+        about = json.loads(path.read_text())
+        if isinstance(about, dict):
+            return about
+    except (OSError, ValueError):
+        pass
+    raise UserError(f"The file {ABOUT} in {folder} is damaged; remove it, or take the adapter from its run again.")
+
+
+def adapter_digest(folder: Path) -> str:
+    """12 hexadecimal digits of the adapter's weights and settings."""
+    digest = hashlib.sha256()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:12]
