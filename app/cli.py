@@ -5,31 +5,47 @@ Knows neither the page nor any model's insides.
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.settings import settings_from_environment
-from backend.captures import Capture, Sampling
+from aia.intensity import Definition, Task
+from app import training_commands
+from app.console import (
+    Adapter,
+    Guidance,
+    Json,
+    Model,
+    Prompt,
+    Seed,
+    Temperature,
+    check_fit,
+    check_parent,
+    check_tasks,
+    choice,
+    existing_file,
+    follow,
+    load_with_adapter,
+    open_engine,
+    print_curve,
+    print_report,
+    print_scores,
+    show_progress,
+    write_file,
+    write_json,
+    write_targets,
+)
+from backend.captures import Sampling
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_sampling
-from backend.interface import Event, Finished, Notice, PictureGrown, UserError
-from backend.specs import SPECS
+from backend.interface import UserError
+from backend.specs import SPECS, find_spec
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, help="AIA Lens: how much image and text look at each other."
 )
-
-Model = Annotated[str, typer.Option("--model", help="Name of a model; `models` lists them.")]
-Prompt = Annotated[str, typer.Option("--prompt", help="The question, or what to draw.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result on one machine.")]
-Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is none.")]
-Temperature = Annotated[float, typer.Option("--temperature", help="0 takes the likeliest code each time.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file as JSON.")]
 
 
 def main() -> None:
@@ -119,22 +135,61 @@ def generate(
 @cli.command()
 def evaluate(
     model: Model = "tiny-janus",
+    adapter: Adapter = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Held-out scenes, and as many drawings.")] = 100,
     seed: Seed = 0,
     guidance: Guidance = GENERATION_SAMPLING.guidance,
     temperature: Temperature = GENERATION_SAMPLING.temperature,
     json_file: Json = None,
 ) -> None:
-    """Score a model on held-out scenes of the shapes world."""
+    """Score a model, or a fine-tuned adapter, on held-out scenes of the shapes world."""
     from backend.scores import evaluate_model
 
     check_parent(json_file)
     sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
     check_sampling(sampling)
-    report = evaluate_model(open_engine().load(model), samples, seed, sampling, show_progress)
+    report = evaluate_model(load_with_adapter(find_spec(model), adapter), samples, seed, sampling, show_progress)
     for task in ("understanding", "generation"):
         print_scores(task, report[task])
     write_json(json_file, report)
+
+
+@cli.command()
+def measure(
+    model: Model = "tiny-janus",
+    adapter: Adapter = None,
+    task: Annotated[str, typer.Option("--task", help="both, understanding or generation.")] = "both",
+    samples: Annotated[int, typer.Option("--samples", help="Held-out prompts per task; 100 as in the paper.")] = 100,
+    definition: Annotated[str, typer.Option("--definition", help="figure, training or strict.")] = "figure",
+    seed: Seed = 0,
+    fit: Annotated[int | None, typer.Option("--fit", help="Fit this many stages to the curves as targets.")] = None,
+    targets_out: Annotated[Path | None, typer.Option("--targets-out", help="File for the fitted targets.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Measure the curves of both tasks over held-out prompts, and how they correlate."""
+    from backend.measurement import DEFAULT_SAMPLING, check_samples, fit_report, measure_model
+
+    tasks = tuple(Task) if task == "both" else (Task(choice("task", task, ["both", *Task])),)
+    definition = Definition(choice("definition", definition, list(Definition)))
+    spec = find_spec(model)
+    check_tasks(spec, tasks)
+    check_samples(samples)
+    check_fit(spec, tasks, fit, targets_out)
+    if targets_out is not None and targets_out == json_file:
+        raise UserError(f"Expected two files, got {json_file} for both the curves and the targets; rename one.")
+    for path in (json_file, targets_out):
+        check_parent(path)
+    sampling = {task: replace(DEFAULT_SAMPLING[task], seed=seed) for task in tasks}
+    for task_sampling in sampling.values():
+        check_sampling(task_sampling)
+    loaded = load_with_adapter(spec, adapter)
+    report = measure_model(loaded, tasks, samples, seed, definition, sampling, show_progress)
+    report = {"adapter": None if adapter is None else str(adapter), **report}
+    print_report(report)
+    # One shape whatever was measured: what was not is null.
+    write_json(json_file, {**dict.fromkeys(("understanding", "generation", "correlation")), **report})
+    if fit is not None:
+        write_targets(targets_out, fit_report(report, fit, targets_out.stem))
 
 
 @cli.command()
@@ -156,79 +211,5 @@ def bench(
     write_json(json_file, report)
 
 
-# --- shared ---------------------------------------------------------------------------------
-
-
-def open_engine():
-    """The engine over the same store as the page's."""
-    from transformers.utils import logging as transformers_logging
-
-    from app.serve import make_engine
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    return make_engine(settings_from_environment())
-
-
-def follow(events: Iterator[Event]) -> Capture:
-    """Show events on stderr as they come and return the capture."""
-    for event in events:
-        if isinstance(event, Notice):
-            typer.echo(event.text, err=True)
-        elif isinstance(event, PictureGrown):
-            show_progress("drawing", event.done, event.total)
-        elif isinstance(event, Finished):
-            if event.cached:
-                typer.echo("from the store", err=True)
-            return event.capture
-    raise AssertionError("an event stream ends with Finished")
-
-
-def show_progress(what: str, done: int, total: int) -> None:
-    """A counter on one line of a terminal; silent where stderr is a file."""
-    if sys.stderr.isatty():
-        typer.echo(f"\r{what} {done:,} / {total:,}", nl=done >= total, err=True)
-
-
-def print_curve(capture: Capture) -> None:
-    """The figure definition's curve, one layer a line."""
-    for layer, value in enumerate(capture.summary()["intensity"]["figure"], start=1):
-        shown = "no answer token" if value is None else f"{value:.3f}  {'█' * round(40 * value)}"
-        typer.echo(f"layer {layer:>2}  {shown}")
-
-
-def print_scores(task: str, scores: dict) -> None:
-    typer.echo(task)
-    for kind in ("overall", *scores["by_kind"]):
-        rate = scores["overall"] if kind == "overall" else scores["by_kind"][kind]
-        low, high = scores["interval"][kind]
-        typer.echo(f"  {kind:14}{rate:6.3f}  (95 % {low:.3f}–{high:.3f}, n = {scores['total'][kind]:,})")
-
-
-def existing_file(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"Expected an image file, found none at {path}; check the path.")
-    return path
-
-
-def check_parent(path: Path | None) -> None:
-    """Refuse, before any work, a result that could not be written."""
-    if path is None:
-        return
-    if not path.parent.is_dir():
-        raise UserError(f"Expected an existing folder for {path.name}, found none at {path.parent}; create it first.")
-    if path.is_dir():
-        raise UserError(f"Expected the name of a file to write, got the folder {path}; add a file name.")
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a result. Raises `UserError` where the disk or its rights refuse."""
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror}); choose another place.") from error
-
-
-def write_json(path: Path | None, content: dict) -> None:
-    if path is not None:
-        write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+cli.command()(training_commands.finetune)
+cli.command()(training_commands.study)

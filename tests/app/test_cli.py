@@ -6,11 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from aia import world
+from aia.intensity import Task
+from aia.targets import load_targets
+from app.cli import cli
+from app.console import say_correlation
 from backend.engine import GENERATION_SAMPLING
+from backend.interface import UserError
+from tests.app.fakes import FakeModel
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENE = world.Scene((world.Thing("green", "triangle", "large", 32, 32),))
@@ -71,6 +79,95 @@ def test_evaluate_writes_scores_by_kind(folder):
     assert 0 <= report["understanding"]["overall"] <= 1 and 0 <= report["generation"]["overall"] <= 1
 
 
+def test_measure_prints_both_curves_and_writes_them_with_fitted_targets(folder):
+    arguments = [
+        "measure",
+        "--samples",
+        "3",
+        "--seed",
+        "1",
+        "--definition",
+        "strict",
+        "--json",
+        str(folder / "me.json"),
+    ]
+    done = run(folder, *arguments, "--fit", "2", "--targets-out", str(folder / "t.json"))
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "me.json").read_text())
+    assert {"understanding", "generation", "correlation", "seed", "model", "adapter"} <= report.keys()
+    assert (report["seed"], report["model"], report["adapter"]) == (1, "tiny-janus", None)
+    for task in Task:
+        part = report[task]
+        assert part["definition"] == "strict" and part["n"] == 3 and part["sampling"]["seed"] == 1
+        assert np.shape(part["intensities"]) == (3, 8)
+        assert f"layer  1  {part['mean'][0]:.3f} ± {part['std'][0]:.3f}" in done.stdout
+        assert f"spread over samples, mean over layers: {part['spread']:.3f}" in done.stdout
+    r, low, high = (report["correlation"][name] for name in ("r", "low", "high"))
+    assert -1 <= low <= r <= high <= 1
+    assert f"correlation of the two curves over layers: {r:+.2f} (95 % {low:+.2f} to {high:+.2f})" in done.stdout
+    targets = load_targets(folder / "t.json", 8)
+    assert targets.name == "t" and len(targets.generation) == len(targets.understanding) == 2
+    assert targets.as_table() in done.stdout
+
+
+def test_measure_of_one_task_leaves_the_other_null(folder):
+    done = run(folder, "measure", "--samples", "2", "--task", "understanding", "--json", str(folder / "one.json"))
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "one.json").read_text())
+    assert report["generation"] is None and report["correlation"] is None and report["understanding"]["n"] == 2
+    assert "generation" not in done.stdout and "correlation" not in done.stdout
+
+
+def test_measure_hands_the_adapter_to_the_family(tmp_path, monkeypatch):
+    given = []
+
+    def load(spec, adapter=None):
+        given.append((spec.name, adapter))
+        return FakeModel()
+
+    monkeypatch.setattr("backend.families.load_model", load)
+    result = CliRunner().invoke(
+        cli, ["measure", "--samples", "2", "--adapter", str(tmp_path), "--json", str(tmp_path / "a.json")]
+    )
+    assert result.exit_code == 0, result.output
+    assert given == [("tiny-janus", tmp_path)]
+    assert json.loads((tmp_path / "a.json").read_text())["adapter"] == str(tmp_path)
+
+
+def test_a_correlation_is_said_as_far_as_there_is_one():
+    assert say_correlation(-0.605, -0.661, 0.05) == "-0.60 (95 % -0.66 to +0.05)"
+    assert say_correlation(0.5, None, None) == "+0.50"
+    assert say_correlation(None, None, None).startswith("none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--samples", "1"], "Expected at least 2 samples for a mean and its spread, got 1; ask for more."),
+        (["--task", "both-of"], "Expected task to be one of both, understanding, generation, got “both-of”;"),
+        (["--definition", "loose"], "Expected definition to be one of figure, training, strict, got “loose”;"),
+        (["--model", "gpt-9"], "tiny-janus"),
+        (["--seed", str(2**60)], "Expected seed from 0"),
+        (["--json", "nowhere/m.json"], "Expected an existing folder for m.json"),
+        (["--json", "."], "folder"),
+        (["--adapter", "nowhere"], "Expected an adapter's folder, found none at nowhere; check the path."),
+        (["--fit", "2"], "Expected --fit and --targets-out together, got one of them; add the other."),
+        (["--targets-out", "t.json"], "Expected --fit and --targets-out together"),
+        (["--fit", "9", "--targets-out", "t.json"], "Expected 1 to 8 stages for tiny-janus, got 9; change --fit."),
+        (["--fit", "2", "--targets-out", "nowhere/t.json"], "Expected an existing folder for t.json"),
+        (["--fit", "2", "--targets-out", "t.json", "--json", "t.json"], "Expected two files, got t.json"),
+        (["--fit", "2", "--targets-out", "t.json", "--task", "generation"], "Expected --task both for targets"),
+        (["--json", "x" * 300 + "/m.json"], "Expected an existing folder"),
+    ],
+)
+def test_measure_refuses_bad_input_before_any_model_is_loaded(arguments, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("backend.families.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError) as caught:
+        cli(["measure", *arguments], standalone_mode=False)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_models_lists_the_registry(folder):
     done = run(folder, "models", "--json", str(folder / "m.json"))
     assert "tiny-janus" in done.stdout
@@ -88,6 +185,8 @@ def test_models_lists_the_registry(folder):
         (["generate", "--prompt", "a red circle", "--out", "data"], "folder"),
         (["evaluate", "--samples", "1", "--guidance", "nan"], "guidance"),
         (["models", "--json", "nowhere/d.png"], "folder"),
+        (["measure", "--samples", "1"], "at least 2 samples"),
+        (["measure", "--task", "paint"], "both, understanding, generation"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(folder, arguments, says):
