@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aia import world
+from aia import conversations, world
 from aia.conversations import (
     BadRow,
     ConversationsData,
