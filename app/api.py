@@ -15,14 +15,16 @@ from typing import Any
 import gradio as gr
 
 from aia.intensity import Task
-from app.explore import BROKEN, MODEL_QUEUE
 from app.form import number, whole_number
+from app.words import BROKEN
 from backend.captures import Capture
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine
 from backend.interface import Event, Finished, Notice, UserError
 from backend.pictures import load_picture
 
 logger = logging.getLogger(__name__)
+
+MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 
 
 def add_endpoints(engine: Engine) -> None:

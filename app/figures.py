@@ -144,4 +144,4 @@ def _axis(title: str, standoff: int) -> dict[str, Any]:
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    return [round(float(v), 6) for v in values]
+    return np.round(values.astype(float), 6).tolist()

@@ -6,15 +6,15 @@ Knows models' specs, samples and sampling settings; runs nothing.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import gradio as gr
+from pydantic import TypeAdapter
 
 from aia.intensity import Task
 from app.components.chips import ExampleChips
 from app.components.picture import PictureChoice, PictureField
-from app.components.slider import PlainSlider
 from app.samples import UPLOAD_QUESTIONS, Samples
 from app.views import data_url
 from backend.captures import Capture, Sampling
@@ -37,7 +37,7 @@ _NEW_SEED_JS = "() => Math.floor(Math.random() * 1e6)"
 
 @dataclass(frozen=True)
 class Form:
-    """The tab's controls. `fields` are what handlers take, in the order of `Request`."""
+    """The tab's controls. `fields` are what a run takes, in the order of `Request`."""
 
     fields: list[gr.components.Component]
     examples: ExampleChips  # the example questions that fit the picture
@@ -57,10 +57,10 @@ class Request:
     """What the form held when it was sent, in the order of `Form.fields`."""
 
     model: str
-    task: str
+    task: Task
     picture: PictureChoice | None
-    question: str
-    prompt: str
+    question: str | None
+    prompt: str | None
     seed: float | None
     answer_temperature: float | None
     max_new_tokens: float | None
@@ -89,6 +89,18 @@ class Request:
             temperature=number(self.answer_temperature, "temperature"),
             max_new_tokens=whole_number(self.max_new_tokens, "longest answer"),
         )
+
+
+_REQUEST = TypeAdapter(Request)  # made once: it takes longer than reading a request
+
+
+def parse_request(body: bytes) -> Request:
+    """What the page sends: a JSON list of the values of `Form.fields`. Raises `UserError` on anything else."""
+    names = [field.name for field in fields(Request)]
+    try:
+        return _REQUEST.validate_python(dict(zip(names, json.loads(body), strict=True)))
+    except (ValueError, TypeError, RecursionError) as error:  # pydantic's and json's own are among them
+        raise UserError("Expected what this page's form sends, got something else; reload the page.") from error
 
 
 def number(value: Any, name: str) -> float:
@@ -169,7 +181,7 @@ def _fill_from(chips: ExampleChips, box: gr.Textbox) -> None:
     chips.select(fn=None, js="(chips) => chips.chosen", inputs=chips, outputs=box)
 
 
-def _make_sampling_fields() -> tuple[gr.Number, PlainSlider, PlainSlider, PlainSlider, PlainSlider]:
+def _make_sampling_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
     """Seed, then temperature and length of an answer, then temperature and guidance of a drawing."""
     answer, drawing = UNDERSTANDING_SAMPLING, GENERATION_SAMPLING
     with gr.Accordion("Sampling and seed", open=False, elem_id="lens-sampling"):
@@ -178,17 +190,15 @@ def _make_sampling_fields() -> tuple[gr.Number, PlainSlider, PlainSlider, PlainS
             new_seed = gr.Button("New seed", size="sm", elem_id="lens-new-seed")
         new_seed.click(fn=None, js=_NEW_SEED_JS, outputs=seed)
         with gr.Column(elem_classes="lens-when-understanding"):
-            answer_temperature = PlainSlider(
+            answer_temperature = gr.Slider(
                 *RANGES["temperature"], answer.temperature, step=0.05, label="Temperature", info="0 is greedy."
             )
-            max_new_tokens = PlainSlider(
+            max_new_tokens = gr.Slider(
                 *RANGES["max_new_tokens"], answer.max_new_tokens, step=1, label="Longest answer, in tokens"
             )
         with gr.Column(elem_classes="lens-when-generation"):
-            drawing_temperature = PlainSlider(
-                *RANGES["temperature"], drawing.temperature, step=0.05, label="Temperature"
-            )
-            guidance = PlainSlider(*RANGES["guidance"], drawing.guidance, step=0.5, label="Guidance", info="1 is none.")
+            drawing_temperature = gr.Slider(*RANGES["temperature"], drawing.temperature, step=0.05, label="Temperature")
+            guidance = gr.Slider(*RANGES["guidance"], drawing.guidance, step=0.5, label="Guidance", info="1 is none.")
     return seed, answer_temperature, max_new_tokens, drawing_temperature, guidance
 
 

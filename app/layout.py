@@ -15,6 +15,7 @@ from starlette.routing import Route
 from app.api import add_endpoints
 from app.components import load_script
 from app.explore import Explore, state_html
+from app.runs import Runs
 from app.samples import load_samples
 from app.security import SameOriginOnly
 from app.settings import Settings
@@ -24,6 +25,7 @@ from backend.specs import ASSETS
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever
+RUN_URL = "lens/run"
 UPLOADS_KEPT_SECONDS = 86_400
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -98,8 +100,9 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
     return blocks
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
-    """Everything for `Blocks.launch`: look, address, limits, and what keeps strangers out."""
+def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
+    """Everything for `Blocks.launch`: look, address, limits, our own routes, and what keeps strangers out."""
+    runs = Runs(engine, load_samples())
     hosts = (*settings.allowed_hosts, settings.host)
     return {
         "server_name": settings.host,
@@ -120,7 +123,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "max_file_size": MAX_FILE_BYTES,
         "app_kwargs": {
             "middleware": [Middleware(SameOriginOnly, allowed_hosts=hosts)],
-            "routes": [Route(f"/{PLOTLY_URL}", serve_plotly)],
+            "routes": [Route(f"/{PLOTLY_URL}", serve_plotly), Route(f"/{RUN_URL}", runs.respond, methods=["POST"])],
             "docs_url": None,
             "redoc_url": None,
         },
@@ -134,9 +137,9 @@ def serve_plotly(request: Request) -> Response:
 
 
 def make_head() -> str:
-    """Style and shared script, inline: Gradio's own `css` option rewrites selectors."""
+    """Style and shared scripts, inline: Gradio's own `css` option rewrites selectors."""
     style = (ASSETS / "style.css").read_text(encoding="utf-8")
-    script = load_script("shared").replace("@plotly", PLOTLY_URL)
+    script = load_script("shared").replace("@plotly", PLOTLY_URL) + load_script("run").replace("@run", RUN_URL)
     preload = f'<link rel="preload" as="script" href="{PLOTLY_URL}">'
     return f"{preload}<style>{style}</style><script>{script}</script>"
 

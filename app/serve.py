@@ -30,7 +30,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
 
     page = build_app(engine, settings)
     try:
-        page.launch(**launch_options(settings))
+        page.launch(**launch_options(engine, settings))
     except OSError as error:
         logging.getLogger(__name__).debug("launch failed: %s", error)
         raise UserError(

@@ -111,15 +111,19 @@ def study(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds per arm: 0, 1, …")] = 3,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Scenes and drawings scored per run.")] = 300,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak rate.")] = 1e-3,
+    report_only: Annotated[bool, typer.Option("--report", help="Report the runs that are done; start none.")] = False,
     json_file: Json = None,
 ) -> None:
     """The controlled study on the half-trained tiny-janus: experts, fitted targets, then with and without AIA."""
-    from backend.study import Study, run_study
+    from backend.study import Study, report_study, run_study
 
     check_parent(json_file)
     quiet_transformers()
     told = Study(steps, batch_size, seeds, samples, learning_rate)
-    report = run_study(work, told, lambda run, event: show_event(event, f"{run}: "))
+    if report_only:
+        report = report_study(work, told)
+    else:
+        report = run_study(work, told, lambda run, event: show_event(event, f"{run}: "))
     print_study(report)
     write_json(json_file, report)
 
@@ -207,7 +211,7 @@ def print_study(report: dict) -> None:
     names = list(next(iter(report["over_seeds"].values())))
     typer.echo(report["targets_table"])
     for arm, numbers in report["over_seeds"].items():
-        typer.echo(arm)
+        typer.echo(f"{arm}, {len(report['runs'][arm])} seeds")
         for name in names:
             mean, std = numbers[name]
             typer.echo(f"  {name:26}{mean:8.4f} ± {std:.4f}")

@@ -29,6 +29,7 @@ EXPLANATIONS = {
     "image tokens looking at the words of the prompt and nothing else.",
 }
 
+BROKEN = "Something went wrong inside; the server's log says what, and the page can be used on."
 UNKNOWN_TOKEN = "<unk>"  # what tokenizers put for a word that they have no token for
 UNKNOWN_TITLE = "a word the model does not know"
 

@@ -182,8 +182,18 @@ def fit_experts(work: Path, spec: ModelSpec) -> dict[str, StageTargets]:
 
 
 def report_study(work: Path, study: Study) -> dict:
-    """All results as plain data: settings, start, experts, targets, every run, and means and deviations over seeds."""
-    runs = {arm.name: [_summary(work, arm, seed) for seed in range(study.seeds)] for arm in ARMS}
+    """All results as plain data: settings, start, experts, targets, every run, and means and deviations over seeds.
+
+    Also of a study that is not done: runs without a result are left out, and so are arms without runs. Raises
+    `UserError` while not even the experts and the control are there.
+    """
+    done = [(arm, seed) for arm in ARMS for seed in range(study.seeds) if _folder(work, arm, seed).result.exists()]
+    runs: dict[str, list[dict]] = {}
+    for arm, seed in done:
+        runs.setdefault(arm.name, []).append(_summary(work, arm, seed))
+    experts_done = all(_folder(work, arm, EXPERT_SEED).result.exists() for arm in EXPERTS)
+    if not experts_done or len(runs.get(ARMS[0].name, ())) < study.seeds:
+        raise UserError(f"Expected experts and control runs in {work}, some are not done; let the study go on.")
     targets = load_targets(work / "targets-stages.json")
     return {
         "study": study.__dict__,
@@ -209,7 +219,8 @@ def over_seeds(results: list[dict]) -> dict[str, list[float]]:
 
 def against(results: list[dict], controls: list[dict]) -> dict[str, list[float]]:
     """[mean, standard deviation] over seeds of the difference to the control run of the same seed."""
-    pairs = [(numbers_of(a), numbers_of(b)) for a, b in zip(results, controls, strict=True)]
+    same = {control["seed"]: control for control in controls}
+    pairs = [(numbers_of(result), numbers_of(same[result["seed"]])) for result in results]
     return {name: _mean_and_std([a[name] - b[name] for a, b in pairs]) for name in pairs[0][0]}
 
 

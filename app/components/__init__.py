@@ -1,7 +1,7 @@
 """Our own page components: a Python class each, and beside it the JavaScript that draws it.
 
-`shared.js` goes into the page's head once and holds what several of them need. None of these files
-knows an engine or a model.
+`shared.js` and `run.js` go into the page's head once: what several of them need, and what sends a
+run and hands its updates to the cards. None of these files knows an engine or a model.
 """
 
 from __future__ import annotations

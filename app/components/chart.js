@@ -1,27 +1,30 @@
-// The chart card: draws value.alternatives[chosen] with plotly.js; see chart.py.
+// The chart card: draws view.alternatives[chosen] with plotly.js; see chart.py.
 const card = element.querySelector(".lens-chart");
 const plot = element.querySelector(".lens-plot");
 const pills = element.querySelector(".lens-pills");
 const actions = element.querySelector(".lens-actions");
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
+const AT_ONCE = { mode: "afterall", transition: { duration: 0 }, frame: { duration: 0, redraw: false } };
+let view = null;
 let chosen = null;
+let frame = ""; // what the drawn axes, legend and kinds of curves came from
 
 const part = (name) => element.querySelector(name);
-const current = () => props.value.alternatives.find((a) => a.name === chosen);
+const current = () => view.alternatives.find((a) => a.name === chosen);
 
-function show() {
-  const view = props.value;
+function show(next) {
+  view = next;
   card.hidden = !view;
   if (!view) return;
   chosen = view.chosen;
   part("h2").textContent = view.title;
   part(".lens-sub").textContent = view.subtitle;
-  drawPills(view);
-  drawActions(view);
+  drawPills();
+  drawActions();
   choose(chosen);
 }
 
-function drawPills(view) {
+function drawPills() {
   const buttons = view.alternatives.map((alternative) => {
     const pill = document.createElement("button");
     pill.type = "button";
@@ -38,7 +41,7 @@ pills.addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (!step) return;
   event.preventDefault();
-  const names = props.value.alternatives.map((a) => a.name);
+  const names = view.alternatives.map((a) => a.name);
   const next = (names.indexOf(chosen) + step + names.length) % names.length;
   choose(names[next]);
   pills.children[next].focus();
@@ -60,11 +63,10 @@ function choose(name) {
 }
 
 // What was not stored has no link.
-const isLinked = () => Object.keys(props.value.link).length > 0;
+const isLinked = () => Object.keys(view.link).length > 0;
 
 // The address of what is shown, so that a reload or a copied link brings it back.
 function address() {
-  const view = props.value;
   const query = new URLSearchParams(view.link);
   if (isLinked() && chosen !== view.alternatives[0].name) query.set(view.link_key, chosen);
   const theme = new URLSearchParams(location.search).get("__theme");
@@ -76,11 +78,15 @@ function remember() {
   history.replaceState(history.state, "", address());
 }
 
+// Where only numbers differ from what is drawn, the curves move and the rest stays: less than half the work.
 async function draw() {
   const Plotly = await lens.plotly();
   const { data, layout } = lens.coloured(current().figure, plot);
-  await Plotly.react(plot, data, layout, CONFIG);
-  card.dataset.drawn = props.value.link.capture + ":" + chosen; // tests and screen readers wait for this
+  const before = frame;
+  frame = JSON.stringify([layout, data.map((trace) => [trace.name, trace.fillcolor, trace.line])]);
+  if (frame === before) await Plotly.animate(plot, { data, traces: [...data.keys()] }, AT_ONCE);
+  else await Plotly.react(plot, data, layout, CONFIG);
+  card.dataset.drawn = view.link.capture + ":" + chosen; // tests and screen readers wait for this
 }
 
 // Exactly the chart shown, on the card's own background, twice as fine as on the screen.
@@ -88,7 +94,7 @@ async function pngUrl() {
   const Plotly = await lens.plotly();
   const background = getComputedStyle(card).backgroundColor;
   const { data, layout } = lens.coloured(current().figure, plot);
-  const title = { text: props.value.title + " · " + chosen, x: 0.02, font: { size: 14 } };
+  const title = { text: view.title + " · " + chosen, x: 0.02, font: { size: 14 } };
   const margin = { ...layout.margin, t: 56 };
   return Plotly.toImage(
     { data, layout: { ...layout, title, margin, paper_bgcolor: background, plot_bgcolor: background } },
@@ -96,7 +102,7 @@ async function pngUrl() {
   );
 }
 
-function drawActions(view) {
+function drawActions() {
   const buttons = view.downloads.map((file) =>
     action(file.label, () => lens.download(file.name, new Blob([file.text], { type: file.mime }))),
   );
@@ -120,6 +126,7 @@ function action(label, run) {
 }
 
 lens.plotly().catch(console.error); // start loading while the server still answers
-watch("value", show);
-lens.onTheme(() => props.value && draw());
-show();
+lens.cards.curve = show;
+watch("value", () => show(props.value));
+lens.onTheme(() => view && draw());
+show(props.value);

@@ -6,8 +6,7 @@ const part = (name) => element.querySelector(name);
 let shown = null; // the last finished view
 let pinned = -1; // index of the chip whose map is laid over the picture
 
-function show() {
-  const view = props.value;
+function show(view) {
   if (!view) return;
   card.dataset.state = view.state;
   card.setAttribute("aria-busy", String(view.state === "running"));
@@ -84,5 +83,6 @@ function textNode(tag, text) {
   return node;
 }
 
-watch("value", show);
-show();
+lens.cards.result = show;
+watch("value", () => show(props.value));
+show(props.value);

@@ -47,7 +47,6 @@ class ResultView:
     facts: str = ""
     notices: tuple[str, ...] = ()
     message: str = ""
-    turn: int = 0  # differs from view to view: the page redraws only what has changed
 
 
 class ResultCard(gr.HTML):

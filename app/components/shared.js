@@ -60,13 +60,5 @@ window.lens = (() => {
     }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   }
 
-  // The result card shows at once that a run was asked for, before the server answers.
-  function markRunning() {
-    const card = document.querySelector(".lens-result");
-    if (!card) return;
-    card.dataset.state = "running";
-    if (card.getBoundingClientRect().top > innerHeight - 120) card.scrollIntoView({ behavior: "smooth" });
-  }
-
-  return { plotly, coloured, download, copy, onTheme, markRunning };
+  return { plotly, coloured, download, copy, onTheme };
 })();

@@ -17,6 +17,15 @@ def engine(tmp_path):
 
 
 @pytest.fixture
+def uploads(tmp_path, monkeypatch):
+    """The folder that holds what was uploaded."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
 def answer():
     """A capture of an answer."""
     key = CaptureKey(

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from app import training_commands
@@ -117,7 +116,7 @@ def test_a_second_signal_stops_at_once(monkeypatch):
 
 def test_a_study_is_told_line_by_line(capsys):
     numbers = {"understanding score": [0.5, 0.1], "task correlation": [-0.6, 0.05]}
-    training_commands.print_study({"targets_table": "table", "over_seeds": {"with AIA": numbers}})
+    report = {"targets_table": "table", "over_seeds": {"with AIA": numbers}, "runs": {"with AIA": [{}, {}]}}
+    training_commands.print_study(report)
     told = capsys.readouterr().out
-    assert "with AIA" in told and "0.5000 ± 0.1000" in told and "-0.6000 ± 0.0500" in told
-    assert isinstance(cli, typer.Typer)
+    assert "with AIA, 2 seeds" in told and "0.5000 ± 0.1000" in told and "-0.6000 ± 0.0500" in told

@@ -68,15 +68,15 @@ def test_the_report_is_plain_json_with_means_over_seeds(done):
 
 
 def test_differences_are_taken_seed_by_seed():
-    def result(score):
+    def result(seed, score):
         intensity = {t: {"training": {"mean": [0.1, 0.2, 0.4]}} for t in ("understanding", "generation")}
         distance = {t: {"mean_absolute": 0.1, "aia_loss": 0.01} for t in intensity}
         scores = {t: {"overall": score} for t in intensity}
-        return {"after": {"intensity": intensity, "distance": distance, "scores": scores}}
+        return {"seed": seed, "after": {"intensity": intensity, "distance": distance, "scores": scores}}
 
-    found = against([result(0.5), result(0.9)], [result(0.4), result(0.8)])
+    found = against([result(0, 0.5), result(1, 0.9)], [result(1, 0.8), result(0, 0.4)])
     assert found["understanding score"] == [pytest.approx(0.1), 0.0]
-    assert over_seeds([result(0.5), result(0.9)])["understanding score"] == [0.7, pytest.approx(0.282843)]
+    assert over_seeds([result(0, 0.5), result(1, 0.9)])["understanding score"] == [0.7, pytest.approx(0.282843)]
     assert found["task correlation"] == [0.0, 0.0]
 
 

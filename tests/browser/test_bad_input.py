@@ -161,6 +161,7 @@ def test_other_pages_and_other_names_are_kept_out(server):
         == 403
     )
     assert httpx.post(f"{server}/gradio_api/upload", files=files, headers={"origin": server}).status_code == 200
+    assert httpx.post(f"{server}/lens/run", content="[]", headers={"origin": "http://evil.example"}).status_code == 403
     assert httpx.get(f"{server}/gradio_api/file=/etc/passwd").status_code == 403
     assert httpx.get(f"{server}/monitoring").status_code != 200
 

@@ -17,6 +17,7 @@ from tests.browser.person import (
     drawn,
     finish,
     line,
+    message,
     text,
     upload,
 )
@@ -130,6 +131,22 @@ def test_switching_definitions_redraws_without_asking_the_server(open_page, api)
     page.wait_for_function("document.querySelector('.lens-chart').dataset.drawn.endsWith(':training')")
 
 
+def test_curves_that_moved_are_those_drawn_afresh(open_page):
+    page = open_page()
+    marks = """() => [...document.querySelectorAll(".lens-plot .scatterlayer path")]
+      .map((path) => ["d", "transform", "style"].map((name) => path.getAttribute(name)))"""
+    ask(page, "is there a purple star?")
+    before = page.evaluate(marks)
+    ask(page, "describe the image. please.")
+    moved = page.evaluate(marks)
+    page.evaluate("""async () => {
+      const plot = document.querySelector(".lens-plot");
+      await Plotly.newPlot(plot, plot.data, plot.layout);
+    }""")
+    assert moved != before
+    assert moved == page.evaluate(marks)
+
+
 def test_hover_shows_numbers(open_page):
     page = open_page()
     page.hover(".lens-plot .nsewdrag")
@@ -218,6 +235,26 @@ def test_stop_leaves_the_page_usable(open_page):
     assert drawn(page) == before
     assert "Stopped" in text(page, ".lens-result > .lens-message")
     assert draw(page, "one green circle") not in before
+
+
+def test_a_connection_that_breaks_is_one_sentence(open_page):
+    page = open_page()
+    before = drawn(page)
+    page.route("**/lens/run", lambda route: route.fulfill(body=""))
+    page.click("#lens-ask")
+    assert message(page).startswith("Expected a result from the server")
+    assert drawn(page) == before
+    page.unroute("**/lens/run")
+    assert ask(page, "is there a purple circle?")
+
+
+def test_leaving_the_page_ends_its_run(open_page, api):
+    page = open_page()
+    page.get_by_role("radio", name="Draw").check(force=True)
+    page.fill("#lens-prompt textarea", "three purple squares")
+    page.click("#lens-draw")
+    page.goto("about:blank")
+    assert not api.predict("tiny-janus", "three purple squares", api_name="/generate")["cached"]
 
 
 def test_asking_what_a_first_visit_shows_finishes_and_so_does_asking_again(open_page):

@@ -10,9 +10,11 @@ from backend.pictures import load_picture
 from backend.store import CaptureStore
 from tests.browser.person import drawn, finish
 
-COLOURS = ("pink", "blue", "red", "green", "yellow")
-ROUNDS = [[f"a {colour} {shape} and a white circle" for colour in COLOURS] for shape in ("star", "square", "triangle")]
-QUESTIONS = ["describe the image.", "describe the image. .", "describe the image. . .", "describe the image. . . ."]
+GOAL = 1.5  # from click to curve, in bare engine calls
+COLOURS, SHAPES = ("pink", "blue", "red", "green", "yellow"), ("star", "square", "triangle")
+DRAWINGS = [[f"a {colour} {shape} and a white circle" for colour in COLOURS] for shape in SHAPES]
+DESCRIPTIONS = [["describe the image." + " ." * (5 * part + n) for n in range(5)] for part in range(3)]
+YES_OR_NO = [[f"is there a {colour} {shape}?" for colour in COLOURS] for shape in SHAPES]
 CLICK_AND_WAIT = """async (button) => {
   const card = document.querySelector(".lens-chart"), before = card.dataset.drawn, start = performance.now();
   const seconds = new Promise((resolve) => {
@@ -47,39 +49,47 @@ def seconds_of(events):
     return time.perf_counter() - started
 
 
-def test_from_click_to_finished_curve_a_drawing_adds_little(open_page, engine):
-    """The best against the best: what is slow by itself, not what the machine did meanwhile.
+def best_of(rounds, click, bare):
+    """The best click and the best bare call, in seconds: what is slow by itself, not what the machine did meanwhile.
 
-    Five drawings do on a quiet machine; a busy one gets up to three rounds of five. The
-    ratio that the README quotes is printed; it is too close to its goal of 1.5 to be a gate on a noisy machine.
+    Five pairs do on a quiet machine; a busy one gets up to three rounds of five.
     """
+    pairs = []
+    for asked in rounds:
+        pairs += [(click(words), seconds_of(bare(words))) for words in asked]
+        clicked, alone = (min(column) for column in zip(*pairs, strict=True))
+        if clicked <= GOAL * alone:
+            break
+    print(f"{asked[0]!r}: click to curve {clicked:.3f} s, bare engine {alone:.3f} s, ratio {clicked / alone:.2f}")
+    return clicked, alone
+
+
+@pytest.fixture
+def best_answer(open_page, engine):
+    """The best click and the best bare call of questions about one sample."""
+    page = open_page()
+    page.locator(".lens-samples button").nth(1).click()
+    picture = load_picture(load_samples().pictures[1].path)
+    return lambda rounds: best_of(
+        rounds,
+        lambda question: click_and_wait(page, "#lens-question", "#lens-ask", question),
+        lambda question: engine.understand("tiny-janus", picture, question),
+    )
+
+
+def test_a_drawing_is_there_within_one_and_a_half_engine_calls(open_page, engine):
     page = open_page()
     page.get_by_role("radio", name="Draw").check(force=True)
-    pairs = []
-    for prompts in ROUNDS:
-        for prompt in prompts:
-            clicked = click_and_wait(page, "#lens-prompt", "#lens-draw", prompt)
-            pairs.append((clicked, seconds_of(engine.generate("tiny-janus", prompt))))
-        clicked, bare = (min(column) for column in zip(*pairs, strict=True))
-        if clicked - bare <= 0.5:
-            break
-    print(f"drawing: click to curve {clicked:.2f} s, bare engine {bare:.2f} s, ratio {clicked / bare:.2f}")
-    assert clicked - bare <= 1.0, pairs
+    clicked, alone = best_of(
+        DRAWINGS,
+        lambda prompt: click_and_wait(page, "#lens-prompt", "#lens-draw", prompt),
+        lambda prompt: engine.generate("tiny-janus", prompt),
+    )
+    assert clicked <= GOAL * alone
 
 
-def test_from_click_to_finished_curve_an_answer_adds_little(open_page, engine):
-    """An answer takes a tenth of a second, so a ratio would measure the page's fixed cost; it is bounded instead."""
-    page = open_page()
-    sample = load_samples().pictures[1]
-    page.locator(".lens-samples button").nth(1).click()
-    picture = load_picture(sample.path)
-    pairs = [
-        (
-            click_and_wait(page, "#lens-question", "#lens-ask", question),
-            seconds_of(engine.understand("tiny-janus", picture, question)),
-        )
-        for question in QUESTIONS
-    ]
-    clicked, bare = (min(column) for column in zip(*pairs, strict=True))
-    print(f"answer: click to curve {clicked:.2f} s, bare engine {bare:.2f} s, ratio {clicked / bare:.2f}")
-    assert clicked - bare <= 1.0, pairs
+@pytest.mark.parametrize("rounds", [DESCRIPTIONS, YES_OR_NO], ids=["describe", "yes or no"])
+def test_an_answer_adds_little(best_answer, rounds):
+    """A tenth of a second of work: on a busy machine a ratio is noise, so what the page adds is bounded instead."""
+    clicked, alone = best_answer(rounds)
+    assert clicked - alone <= 0.2

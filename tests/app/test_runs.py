@@ -1,0 +1,299 @@
+import asyncio
+import json
+import threading
+import time
+from dataclasses import asdict
+
+import pytest
+from gradio.data_classes import FileData
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from app.components.picture import PictureChoice
+from app.components.result import State
+from app.form import Request, fill_form, parse_request
+from app.runs import MAX_BODY_BYTES, Runs
+from app.samples import load_samples
+from backend.interface import UserError
+from backend.store import StoreFull
+
+SAMPLES = load_samples()
+FIELDS = {
+    "model": "tiny-janus",
+    "task": "understanding",
+    "picture": PictureChoice(sample=SAMPLES.pictures[0].file),
+    "question": "what is there?",
+    "prompt": "a red circle",
+    "seed": 0,
+    "answer_temperature": 0.0,
+    "max_new_tokens": 64,
+    "drawing_temperature": 1.0,
+    "guidance": 3.0,
+}
+
+
+@pytest.fixture
+def runs(engine):
+    return Runs(engine, SAMPLES)
+
+
+@pytest.fixture
+def model(engine):
+    return engine.model
+
+
+def updates(runs, flag=None, **changes):
+    return runs.updates(Request(**{**FIELDS, **changes}), flag or threading.Event())
+
+
+def run(runs, **changes):
+    """All updates of one run."""
+    return list(updates(runs, **changes))
+
+
+def body_of(**changes):
+    """What the page sends."""
+    values = {**FIELDS, "picture": {"sample": SAMPLES.pictures[0].file}, **changes}
+    return json.dumps(list(values.values())).encode()
+
+
+# --- a run ---
+
+
+def test_an_answer_grows_and_ends_with_its_curve(runs, engine):
+    engine.model.step_seconds = 0.06
+    *growing, last = run(runs)
+    assert growing
+    assert all(update.result.state == State.RUNNING for update in growing)
+    assert last.result.state == State.FINISHED
+    assert last.result.answer == "a red circle and a blue square"
+    assert last.curve.link["capture"] in engine.store
+    assert last.state == "tiny-janus · float32 · CPU"
+
+
+def test_a_drawing_grows_with_its_progress(runs, model):
+    model.step_seconds = 0.11
+    *growing, last = run(runs, task="generation")
+    progress = [update.result.progress for update in growing]
+    assert progress == sorted(progress)
+    assert last.result.task == "generation"
+    assert last.curve.alternatives[0].figure["data"][-1]["name"] == "with the prompt"
+
+
+def test_a_quick_answer_comes_whole(runs):
+    assert len(run(runs)) == 1
+
+
+def test_the_same_run_again_comes_from_the_store_and_says_so(runs, model):
+    first, again = run(runs)[-1], run(runs)[-1]
+    assert "from the store" not in first.result.facts
+    assert "from the store" in again.result.facts
+    assert first.curve == again.curve
+    assert model.runs == 1
+
+
+def test_unknown_words_are_named(runs):
+    assert "“dinosaur”" in run(runs, task="generation", prompt="a dinosaur")[-1].result.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"question": "   "}, "empty"),
+        ({"question": None}, "empty"),
+        ({"question": "x" * 100_000}, "100,000"),
+        ({"picture": None}, "image to ask about"),
+        ({"picture": PictureChoice()}, "image to ask about"),
+        ({"picture": PictureChoice(sample="../../secret.png")}, "image to ask about"),
+        ({"picture": PictureChoice(capture="../../secret")}, ""),
+        ({"picture": PictureChoice(file=FileData(path="/etc/passwd"))}, "uploaded image"),
+        ({"model": "gpt"}, "known model"),
+        ({"seed": None}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1.5}, "without a fraction"),
+        ({"seed": float("nan")}, "whole number as seed"),
+        ({"answer_temperature": None}, "number as temperature, got nothing"),
+        ({"max_new_tokens": None}, "number as longest answer, got nothing"),
+        ({"task": "generation", "guidance": None}, "number as guidance, got nothing"),
+        ({"task": "generation", "guidance": 21}, "guidance"),
+        ({"answer_temperature": float("nan")}, "temperature"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_no_curve(runs, model, changes, words):
+    last = run(runs, **changes)[-1]
+    assert last.result.state == State.FAILED
+    assert words in last.result.message
+    assert last.result.message.endswith(".")
+    assert "Traceback" not in last.result.message
+    assert last.curve is None
+    assert model.runs == 0
+
+
+def test_a_fault_of_ours_is_told_without_its_insides(runs, engine, monkeypatch):
+    monkeypatch.setattr(engine, "understand", lambda *a: 1 / 0)
+    last = run(runs)[-1]
+    assert last.result.state == State.FAILED
+    assert "division" not in last.result.message
+
+
+def test_a_full_disk_costs_the_link_not_the_result(runs, engine, monkeypatch):
+    def refuse(capture):
+        raise StoreFull("The disk is full; free some space.")
+
+    monkeypatch.setattr(engine.store, "put", refuse)
+    last = run(runs)[-1]
+    assert last.result.state == State.FINISHED
+    assert last.result.facts.endswith("not saved")
+    assert any("disk is full" in notice for notice in last.result.notices)
+    assert last.curve.link == {}
+
+
+def test_a_set_flag_ends_a_run_between_tokens(runs, model):
+    model.step_seconds = 0.06
+    flag = threading.Event()
+    growing = updates(runs, flag)
+    assert next(growing).result.state == State.RUNNING
+    flag.set()
+    assert list(growing) == []
+    assert run(runs)[-1].result.state == State.FINISHED
+
+
+def test_finishing_reads_no_capture_back(runs, engine, monkeypatch):
+    monkeypatch.setattr(engine, "capture", lambda capture_id: 1 / 0)
+    assert run(runs)[-1].curve.link["capture"] in engine.store
+
+
+def test_asking_again_from_a_permalink_gives_the_same_capture(runs, engine, uploads):
+    path = uploads / "own.png"
+    Image.new("RGB", (90, 64), (10, 200, 30)).save(path)
+    shown = run(runs, picture=PictureChoice(file=FileData(path=str(path))))[-1].curve
+    choice = fill_form(engine.capture(shown.link["capture"]), SAMPLES)[2]
+    assert choice.capture == shown.link["capture"]
+    again = run(runs, picture=choice)[-1]
+    assert again.curve.link == shown.link
+    assert "from the store" in again.result.facts
+
+
+def test_a_link_out_of_the_uploads_is_not_followed(runs, uploads, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    (uploads / "link.png").symlink_to(tmp_path / "secret.png")
+    for path in (uploads / "link.png", uploads / ".." / "secret.png"):
+        last = run(runs, picture=PictureChoice(file=FileData(path=str(path))))[-1]
+        assert "uploaded image" in last.result.message
+
+
+# --- what the page sends ---
+
+
+def test_request_takes_the_words_and_sampling_of_its_task():
+    asked = Request(**{**FIELDS, "seed": 7.0})
+    assert (asked.words, asked.sampling.seed, asked.sampling.max_new_tokens) == ("what is there?", 7, 64)
+    drawn = Request(**{**FIELDS, "task": "generation"})
+    assert (drawn.words, drawn.sampling.guidance) == ("a red circle", 3.0)
+    with pytest.raises(UserError):
+        _ = Request(**{**FIELDS, "seed": None}).sampling
+
+
+def test_a_sent_form_is_read_as_it_was():
+    assert parse_request(body_of()) == Request(**FIELDS)
+    file = {"path": "/x.png", "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
+    assert parse_request(body_of(picture={"file": file})).picture.file.path == "/x.png"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        body_of(model=None),
+        body_of(task="paint"),
+        body_of(picture="x.png"),
+        body_of(picture={"file": {"path": 3}}),
+        body_of(question=["a"]),
+        body_of(seed="many"),
+        body_of(extra=1),
+    ],
+)
+def test_what_no_form_sends_is_refused(body):
+    with pytest.raises(UserError, match="reload the page"):
+        parse_request(body)
+
+
+# --- the route ---
+
+
+@pytest.fixture
+def client(runs):
+    return TestClient(Starlette(routes=[Route("/lens/run", runs.respond, methods=["POST"])]))
+
+
+def test_the_route_streams_what_a_run_yields(client, runs, model):
+    model.step_seconds = 0.06
+    response = client.post("/lens/run", content=body_of())
+    *growing, last = [json.loads(line) for line in response.text.splitlines()]
+    assert response.status_code == 200
+    assert [update["result"]["state"] for update in growing] == ["running"] * len(growing)
+    assert growing[0]["result"]["answer"]
+    assert last["result"]["chips"][1] == asdict(run(runs)[-1].result.chips[1])
+    assert last["curve"]["alternatives"][0]["figure"]["data"][-1]["y"]
+
+
+@pytest.mark.parametrize(("body", "words"), [(b"?", "reload the page"), (b" " * (MAX_BODY_BYTES + 1), "shorten it")])
+def test_the_route_refuses_in_the_cards_own_form(client, body, words):
+    response = client.post("/lens/run", content=body)
+    update = json.loads(response.text)
+    assert response.status_code == 400
+    assert update["result"]["state"] == State.FAILED
+    assert words in update["result"]["message"]
+
+
+async def hang_up_after(runs, heard_lines, **changes):
+    """Listen to the route as a browser does until so many lines have come, then hang up."""
+    heard, hung_up = [], asyncio.Event()
+    sent = iter([{"type": "http.request", "body": body_of(**changes)}])
+
+    async def receive():
+        for message in sent:
+            return message
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message.get("body"):
+            heard.append(message["body"])
+        if len(heard) >= heard_lines:
+            hung_up.set()
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "asgi": {"spec_version": "2.3"}}
+    response = await runs.respond(HttpRequest(scope, receive))
+    await response(scope, receive, send)
+    return heard
+
+
+def test_a_page_that_hangs_up_ends_its_run(runs, engine):
+    engine.model.step_seconds = 0.1
+    assert len(asyncio.run(hang_up_after(runs, 1))) == 1
+    engine.model.step_seconds = 0
+    assert run(runs, question="how many circles are there?")[-1].result.state == State.FINISHED
+    assert len(engine.store.ids()) == 1
+
+
+def test_one_run_at_a_time_and_who_hangs_up_in_the_line_never_starts(runs, model):
+    model.step_seconds = 0.05
+
+    async def both():
+        first = asyncio.create_task(hang_up_after(runs, 10**6))
+        await asyncio.sleep(0.1)
+        await hang_up_after(runs, 0, question="what is red?")
+        first.cancel()
+
+    asyncio.run(both())
+    time.sleep(0.5)
+    assert model.runs == 1
