@@ -1,7 +1,7 @@
 """The Explore tab: choose a model, ask it about an image or have it draw one, see the curve.
 
 Components and thin handlers: what the cards show is made in `views.py`. A run itself does not pass
-through Gradio: the page sends it to the route of `runs.py`, and `components/run.js` shows what comes.
+through Gradio: the page sends it to the route of `stream.py`, and `components/run.js` shows what comes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from app.components.chart import ChartCard
 from app.components.picture import PictureChoice
 from app.components.result import ResultCard, ResultView, State
 from app.form import FILLED, Form, fill_form, make_form
-from app.runs import load_choice
 from app.samples import Samples
+from app.stream import load_choice
 from app.words import BROKEN
 from backend.captures import Capture
 from backend.engine import Engine
@@ -73,7 +73,7 @@ class Explore:
     # --- handlers ---
 
     def on_load(self, request: gr.Request) -> list[Any]:
-        """Show the capture that the address names, else the one of a first visit. Runs no model."""
+        """Show the capture that the address names, else the one of a first visit. Stream no model."""
         query = dict(request.query_params)
         asked, definition = query.get("capture", ""), query.get("definition", "")
         message = ""

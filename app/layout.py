@@ -1,4 +1,4 @@
-"""Puts the page together: header, tabs, endpoints, and what launching it needs. Runs no model itself."""
+"""Puts the page together: header, tabs, endpoints, and what launching it needs. Stream no model itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from starlette.routing import Route
 from app.api import add_endpoints
 from app.components import load_script
 from app.explore import Explore, state_html
-from app.runs import Runs
 from app.samples import load_samples
 from app.security import SameOriginOnly
 from app.settings import Settings
+from app.stream import Stream
 from backend.engine import Engine
 from backend.pictures import MAX_FILE_BYTES
 from backend.specs import ASSETS
@@ -102,7 +102,7 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
 
 def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     """Everything for `Blocks.launch`: look, address, limits, our own routes, and what keeps strangers out."""
-    runs = Runs(engine, load_samples())
+    stream = Stream(engine, load_samples())
     hosts = (*settings.allowed_hosts, settings.host)
     return {
         "server_name": settings.host,
@@ -123,7 +123,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
         "max_file_size": MAX_FILE_BYTES,
         "app_kwargs": {
             "middleware": [Middleware(SameOriginOnly, allowed_hosts=hosts)],
-            "routes": [Route(f"/{PLOTLY_URL}", serve_plotly), Route(f"/{RUN_URL}", runs.respond, methods=["POST"])],
+            "routes": [Route(f"/{PLOTLY_URL}", serve_plotly), Route(f"/{RUN_URL}", stream.respond, methods=["POST"])],
             "docs_url": None,
             "redoc_url": None,
         },

@@ -1,4 +1,4 @@
-// Sends what the form holds to the server and hands the cards what comes back, a line of JSON at a time; see runs.py.
+// Sends what the form holds to the server and hands the cards what comes back, a line of JSON at a time; see stream.py.
 Object.assign(
   window.lens,
   (() => {

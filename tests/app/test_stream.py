@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from app.components.picture import PictureChoice
 from app.components.result import State
 from app.form import Request, fill_form, parse_request
-from app.runs import MAX_BODY_BYTES, Runs
 from app.samples import load_samples
+from app.stream import MAX_BODY_BYTES, Stream
 from backend.interface import UserError
 from backend.store import StoreFull
 
@@ -36,8 +36,8 @@ FIELDS = {
 
 
 @pytest.fixture
-def runs(engine):
-    return Runs(engine, SAMPLES)
+def stream(engine):
+    return Stream(engine, SAMPLES)
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def model(engine):
     return engine.model
 
 
-def updates(runs, flag=None, **changes):
-    return runs.updates(Request(**{**FIELDS, **changes}), flag or threading.Event())
+def updates(stream, flag=None, **changes):
+    return stream.updates(Request(**{**FIELDS, **changes}), flag or threading.Event())
 
 
-def run(runs, **changes):
+def run(stream, **changes):
     """All updates of one run."""
-    return list(updates(runs, **changes))
+    return list(updates(stream, **changes))
 
 
 def body_of(**changes):
@@ -63,9 +63,9 @@ def body_of(**changes):
 # --- a run ---
 
 
-def test_an_answer_grows_and_ends_with_its_curve(runs, engine):
+def test_an_answer_grows_and_ends_with_its_curve(stream, engine):
     engine.model.step_seconds = 0.06
-    *growing, last = run(runs)
+    *growing, last = run(stream)
     assert growing
     assert all(update.result.state == State.RUNNING for update in growing)
     assert last.result.state == State.FINISHED
@@ -74,29 +74,29 @@ def test_an_answer_grows_and_ends_with_its_curve(runs, engine):
     assert last.state == "tiny-janus · float32 · CPU"
 
 
-def test_a_drawing_grows_with_its_progress(runs, model):
+def test_a_drawing_grows_with_its_progress(stream, model):
     model.step_seconds = 0.11
-    *growing, last = run(runs, task="generation")
+    *growing, last = run(stream, task="generation")
     progress = [update.result.progress for update in growing]
     assert progress == sorted(progress)
     assert last.result.task == "generation"
     assert last.curve.alternatives[0].figure["data"][-1]["name"] == "with the prompt"
 
 
-def test_a_quick_answer_comes_whole(runs):
-    assert len(run(runs)) == 1
+def test_a_quick_answer_comes_whole(stream):
+    assert len(run(stream)) == 1
 
 
-def test_the_same_run_again_comes_from_the_store_and_says_so(runs, model):
-    first, again = run(runs)[-1], run(runs)[-1]
+def test_the_same_run_again_comes_from_the_store_and_says_so(stream, model):
+    first, again = run(stream)[-1], run(stream)[-1]
     assert "from the store" not in first.result.facts
     assert "from the store" in again.result.facts
     assert first.curve == again.curve
-    assert model.runs == 1
+    assert model.stream == 1
 
 
-def test_unknown_words_are_named(runs):
-    assert "“dinosaur”" in run(runs, task="generation", prompt="a dinosaur")[-1].result.notices[0]
+def test_unknown_words_are_named(stream):
+    assert "“dinosaur”" in run(stream, task="generation", prompt="a dinosaur")[-1].result.notices[0]
 
 
 @pytest.mark.parametrize(
@@ -122,66 +122,66 @@ def test_unknown_words_are_named(runs):
         ({"answer_temperature": float("nan")}, "temperature"),
     ],
 )
-def test_bad_input_is_one_sentence_and_no_curve(runs, model, changes, words):
-    last = run(runs, **changes)[-1]
+def test_bad_input_is_one_sentence_and_no_curve(stream, model, changes, words):
+    last = run(stream, **changes)[-1]
     assert last.result.state == State.FAILED
     assert words in last.result.message
     assert last.result.message.endswith(".")
     assert "Traceback" not in last.result.message
     assert last.curve is None
-    assert model.runs == 0
+    assert model.stream == 0
 
 
-def test_a_fault_of_ours_is_told_without_its_insides(runs, engine, monkeypatch):
+def test_a_fault_of_ours_is_told_without_its_insides(stream, engine, monkeypatch):
     monkeypatch.setattr(engine, "understand", lambda *a: 1 / 0)
-    last = run(runs)[-1]
+    last = run(stream)[-1]
     assert last.result.state == State.FAILED
     assert "division" not in last.result.message
 
 
-def test_a_full_disk_costs_the_link_not_the_result(runs, engine, monkeypatch):
+def test_a_full_disk_costs_the_link_not_the_result(stream, engine, monkeypatch):
     def refuse(capture):
         raise StoreFull("The disk is full; free some space.")
 
     monkeypatch.setattr(engine.store, "put", refuse)
-    last = run(runs)[-1]
+    last = run(stream)[-1]
     assert last.result.state == State.FINISHED
     assert last.result.facts.endswith("not saved")
     assert any("disk is full" in notice for notice in last.result.notices)
     assert last.curve.link == {}
 
 
-def test_a_set_flag_ends_a_run_between_tokens(runs, model):
+def test_a_set_flag_ends_a_run_between_tokens(stream, model):
     model.step_seconds = 0.06
     flag = threading.Event()
-    growing = updates(runs, flag)
+    growing = updates(stream, flag)
     assert next(growing).result.state == State.RUNNING
     flag.set()
     assert list(growing) == []
-    assert run(runs)[-1].result.state == State.FINISHED
+    assert run(stream)[-1].result.state == State.FINISHED
 
 
-def test_finishing_reads_no_capture_back(runs, engine, monkeypatch):
+def test_finishing_reads_no_capture_back(stream, engine, monkeypatch):
     monkeypatch.setattr(engine, "capture", lambda capture_id: 1 / 0)
-    assert run(runs)[-1].curve.link["capture"] in engine.store
+    assert run(stream)[-1].curve.link["capture"] in engine.store
 
 
-def test_asking_again_from_a_permalink_gives_the_same_capture(runs, engine, uploads):
+def test_asking_again_from_a_permalink_gives_the_same_capture(stream, engine, uploads):
     path = uploads / "own.png"
     Image.new("RGB", (90, 64), (10, 200, 30)).save(path)
-    shown = run(runs, picture=PictureChoice(file=FileData(path=str(path))))[-1].curve
+    shown = run(stream, picture=PictureChoice(file=FileData(path=str(path))))[-1].curve
     choice = fill_form(engine.capture(shown.link["capture"]), SAMPLES)[2]
     assert choice.capture == shown.link["capture"]
-    again = run(runs, picture=choice)[-1]
+    again = run(stream, picture=choice)[-1]
     assert again.curve.link == shown.link
     assert "from the store" in again.result.facts
 
 
-def test_a_link_out_of_the_uploads_is_not_followed(runs, uploads, tmp_path):
+def test_a_link_out_of_the_uploads_is_not_followed(stream, uploads, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
     (uploads / "link.png").symlink_to(tmp_path / "secret.png")
     for path in (uploads / "link.png", uploads / ".." / "secret.png"):
-        last = run(runs, picture=PictureChoice(file=FileData(path=str(path))))[-1]
+        last = run(stream, picture=PictureChoice(file=FileData(path=str(path))))[-1]
         assert "uploaded image" in last.result.message
 
 
@@ -230,18 +230,18 @@ def test_what_no_form_sends_is_refused(body):
 
 
 @pytest.fixture
-def client(runs):
-    return TestClient(Starlette(routes=[Route("/lens/run", runs.respond, methods=["POST"])]))
+def client(stream):
+    return TestClient(Starlette(routes=[Route("/lens/run", stream.respond, methods=["POST"])]))
 
 
-def test_the_route_streams_what_a_run_yields(client, runs, model):
+def test_the_route_streams_what_a_run_yields(client, stream, model):
     model.step_seconds = 0.06
     response = client.post("/lens/run", content=body_of())
     *growing, last = [json.loads(line) for line in response.text.splitlines()]
     assert response.status_code == 200
     assert [update["result"]["state"] for update in growing] == ["running"] * len(growing)
     assert growing[0]["result"]["answer"]
-    assert last["result"]["chips"][1] == asdict(run(runs)[-1].result.chips[1])
+    assert last["result"]["chips"][1] == asdict(run(stream)[-1].result.chips[1])
     assert last["curve"]["alternatives"][0]["figure"]["data"][-1]["y"]
 
 
@@ -254,7 +254,7 @@ def test_the_route_refuses_in_the_cards_own_form(client, body, words):
     assert words in update["result"]["message"]
 
 
-async def hang_up_after(runs, heard_lines, **changes):
+async def hang_up_after(stream, heard_lines, **changes):
     """Listen to the route as a browser does until so many lines have come, then hang up."""
     heard, hung_up = [], asyncio.Event()
     sent = iter([{"type": "http.request", "body": body_of(**changes)}])
@@ -272,28 +272,28 @@ async def hang_up_after(runs, heard_lines, **changes):
             hung_up.set()
 
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "asgi": {"spec_version": "2.3"}}
-    response = await runs.respond(HttpRequest(scope, receive))
+    response = await stream.respond(HttpRequest(scope, receive))
     await response(scope, receive, send)
     return heard
 
 
-def test_a_page_that_hangs_up_ends_its_run(runs, engine):
+def test_a_page_that_hangs_up_ends_its_run(stream, engine):
     engine.model.step_seconds = 0.1
-    assert len(asyncio.run(hang_up_after(runs, 1))) == 1
+    assert len(asyncio.run(hang_up_after(stream, 1))) == 1
     engine.model.step_seconds = 0
-    assert run(runs, question="how many circles are there?")[-1].result.state == State.FINISHED
+    assert run(stream, question="how many circles are there?")[-1].result.state == State.FINISHED
     assert len(engine.store.ids()) == 1
 
 
-def test_one_run_at_a_time_and_who_hangs_up_in_the_line_never_starts(runs, model):
+def test_one_run_at_a_time_and_who_hangs_up_in_the_line_never_starts(stream, model):
     model.step_seconds = 0.05
 
     async def both():
-        first = asyncio.create_task(hang_up_after(runs, 10**6))
+        first = asyncio.create_task(hang_up_after(stream, 10**6))
         await asyncio.sleep(0.1)
-        await hang_up_after(runs, 0, question="what is red?")
+        await hang_up_after(stream, 0, question="what is red?")
         first.cancel()
 
     asyncio.run(both())
     time.sleep(0.5)
-    assert model.runs == 1
+    assert model.stream == 1

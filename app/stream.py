@@ -1,4 +1,4 @@
-"""Runs what the form asks for and streams what the cards show: the page's own route, a line of JSON per update.
+"""Stream what the form asks for and streams what the cards show: the page's own route, a line of JSON per update.
 
 Not through Gradio's queue: its polling and its client took as long as a short answer. One run at a
 time; a page that hangs up, by Stop or by closing, ends its run between two tokens. Knows the engine
@@ -54,7 +54,7 @@ class Update:
         return json.dumps(self, default=vars).encode() + b"\n"
 
 
-class Runs:
+class Stream:
     """The runs of all open pages."""
 
     def __init__(self, engine: Engine, samples: Samples):
