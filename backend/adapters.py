@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -23,6 +24,7 @@ from backend.interface import UserError
 from backend.specs import ModelSpec
 
 ABOUT = "aia_lens.json"  # beside PEFT's own files: what the adapter belongs to
+MAX_STRENGTH = 2.0  # beyond what was trained, to see where it leads
 _PEFT, _WHOLE = "adapter_config.json", "config.json"
 
 
@@ -32,6 +34,8 @@ class Loaded(Protocol):
     name: str
     revision: str
     model: PreTrainedModel
+    adapter: str  # digest of the adapter at work and its strength; empty for none
+    adapted: PeftModel | None  # holds every adapter that was ever put on
 
 
 def prepare_training(trainable: Trainable, config: TrainingConfig) -> PeftModel | None:
@@ -98,31 +102,59 @@ def whole_weights(spec: ModelSpec, folder: Path) -> ModelSpec:
     return replace(spec, source=str(folder), revision="")
 
 
-def apply_adapter(model: Loaded, folder: Path) -> None:
-    """Put a PEFT adapter onto a loaded model, in place; the model's revision then names both.
+def apply_adapter(model: Loaded, folder: Path | None, strength: float = 1.0) -> None:
+    """Put a PEFT adapter onto a loaded model, in place; None takes the one at work off again.
 
-    Raises `UserError` if it was trained on another model or does not fit.
+    `strength` scales what was learnt: 0 is the base model, 1 the adapter as trained. A folder of whole weights has
+    nothing to put on: it was loaded instead of the base (`whole_weights`).
+    Raises `UserError` if it was trained on another model or does not fit, or for a strength out of 0…2.
     """
+    if not 0 <= strength <= MAX_STRENGTH:
+        raise UserError(f"Expected a strength from 0 to {MAX_STRENGTH:g}, got {strength:g}; change it.")
+    if folder is None or strength == 0:
+        model.adapter = ""
+        if model.adapted is not None:
+            model.adapted.base_model.disable_adapter_layers()
+        return
+    _check_base(model, folder)
+    if not (folder / _PEFT).is_file():
+        return
+    digest = adapter_digest(folder)
+    try:
+        _switch(model, folder, digest)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"The adapter in {folder} could not be read or does not fit {model.name}; choose another."
+        ) from error
+    for part in model.model.modules():
+        if isinstance(part, LoraLayer):
+            part.set_scale(digest, strength)
+    model.adapted.requires_grad_(False).eval()
+    model.adapter = digest if strength == 1 else f"{digest}@{strength:g}"
+
+
+def _switch(model: Loaded, folder: Path, digest: str) -> None:
+    """Make the adapter of that digest the only one at work, loading it if it is new."""
+    if model.adapted is None:
+        model.adapted = PeftModel.from_pretrained(model.model, str(folder), adapter_name=digest)
+    elif digest not in model.adapted.peft_config:
+        model.adapted.load_adapter(str(folder), adapter_name=digest)
+    model.adapted.base_model.enable_adapter_layers()
+    model.adapted.set_adapter(digest)
+
+
+def _check_base(model: Loaded, folder: Path) -> None:
     about = read_about(folder)
     if about.get("model", model.name) != model.name:
         raise UserError(
             f"Expected an adapter of {model.name}, got one of {str(about['model'])[:60]}; choose its own base model."
         )
-    if not (folder / _PEFT).is_file():
-        return
     base = about.get("revision", model.revision)
-    if base != model.revision:
+    if (folder / _PEFT).is_file() and base != model.revision:
         raise UserError(
             f"Expected an adapter of {model.name} at revision {model.revision}, got one of {str(base)[:60]}; "
             "fetch the weights it was trained on, or train it anew."
         )
-    try:
-        PeftModel.from_pretrained(model.model, str(folder)).requires_grad_(False).eval()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"The adapter in {folder} could not be read or does not fit {model.name}; choose another."
-        ) from error
-    model.revision = f"{model.revision}+{adapter_digest(folder)}"
 
 
 def read_about(folder: Path) -> dict:
@@ -140,8 +172,11 @@ def read_about(folder: Path) -> dict:
 
 
 def adapter_digest(folder: Path) -> str:
-    """12 hexadecimal digits of the adapter's weights and settings."""
+    """12 hexadecimal digits of the adapter's weights and settings. Raises `UserError` if a file is missing."""
     digest = hashlib.sha256()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        digest.update((folder / name).read_bytes())
+    for name in (_PEFT, "adapter_model.safetensors"):
+        try:
+            digest.update((folder / name).read_bytes())
+        except OSError as error:
+            raise UserError(f"Expected {name} in {folder}, found none; take the adapter from its run again.") from error
     return digest.hexdigest()[:12]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from PIL import Image
 
@@ -32,14 +33,37 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+@dataclass(frozen=True)
+class Adapter:
+    """What a fine-tune learnt, by its id, and how much of it: 0 is the base model, 1 the adapter as trained."""
+
+    id: str = ""
+    strength: float = 1.0
+
+
+BASE = Adapter()
+
+
+def no_adapters(adapter_id: str) -> Path:
+    raise UserError("No adapter is stored here; fine-tune a model first, or choose none.")
+
+
 class Engine:
     """Runs models for the front ends. Safe to share between threads: one model runs at a time."""
 
-    def __init__(self, store: CaptureStore, specs: tuple[ModelSpec, ...] = SPECS):
+    def __init__(
+        self,
+        store: CaptureStore,
+        specs: tuple[ModelSpec, ...] = SPECS,
+        find_adapter: Callable[[str], Path] = no_adapters,
+    ):
+        """`find_adapter` turns an adapter's id into its folder, or raises `UserError`."""
         self.specs = specs
+        self.find_adapter = find_adapter
         self.store = store
         self._lock = threading.Lock()
         self._loaded: UnifiedModel | None = None
+        self._source: ModelSpec | None = None  # of what is loaded
 
     def spec(self, name: str) -> ModelSpec:
         """The spec of that name. Raises `UserError` naming the known ones."""
@@ -53,14 +77,27 @@ class Engine:
         device = "CPU" if model.device.type == "cpu" else model.device.type.upper()
         return f"{model.name} · {model.precision} · {device}"
 
-    def load(self, name: str) -> UnifiedModel:
-        """The model of that name, loaded if it is not."""
-        spec = self.spec(name)
+    def load(self, name: str, adapter: Adapter = BASE) -> UnifiedModel:
+        """The model of that name, loaded if it is not, with that adapter put on or none."""
         with self._lock:
-            if self._loaded is None or self._loaded.name != name:
-                self._loaded = None
-                self._loaded = load_model(spec)
-            return self._loaded
+            return self._prepare(self.spec(name), adapter)
+
+    def adopt(self, model: UnifiedModel) -> None:
+        """Take over a model that was loaded elsewhere, as the one of its name."""
+        self._loaded, self._source = model, self.spec(model.name)
+
+    def _prepare(self, spec: ModelSpec, adapter: Adapter) -> UnifiedModel:
+        """Under the lock: what runs next must find the model as it was asked for."""
+        folder = self.find_adapter(adapter.id) if adapter.id and adapter.strength else None
+        source = _source_of(spec, folder, adapter.strength)
+        if self._loaded is None or self._source != source:
+            self._loaded = None
+            self._loaded, self._source = load_model(source), source
+        if folder is not None or self._loaded.adapter:
+            from backend.adapters import apply_adapter
+
+            apply_adapter(self._loaded, folder, adapter.strength)
+        return self._loaded
 
     def capture(self, capture_id: str) -> Capture:
         """A stored capture. Raises `UserError` when the id is malformed or unknown."""
@@ -76,15 +113,20 @@ class Engine:
         prompt: str,
         sampling: Sampling = UNDERSTANDING_SAMPLING,
         cancel: CancelFlag | None = None,
+        adapter: Adapter = BASE,
     ) -> Iterator[Event]:
         """Answer `prompt` about `image`: events, the last one `Finished`.
 
         Raises `UserError` for what the user can mend, `Cancelled` when the flag was set.
         """
         prompt, sampling = check_request(prompt, sampling, Task.UNDERSTANDING)
-        loaded = self._load_for(model, Task.UNDERSTANDING)
-        key = loaded.understanding_key(image, prompt, sampling)
-        yield from self._run(loaded, key.id, prompt, lambda: loaded.understand(image, prompt, sampling, cancel))
+        yield from self._run(
+            self._spec_for(model, Task.UNDERSTANDING),
+            adapter,
+            prompt,
+            lambda loaded: loaded.understanding_key(image, prompt, sampling),
+            lambda loaded: loaded.understand(image, prompt, sampling, cancel),
+        )
 
     def generate(
         self,
@@ -92,30 +134,37 @@ class Engine:
         prompt: str,
         sampling: Sampling = GENERATION_SAMPLING,
         cancel: CancelFlag | None = None,
+        adapter: Adapter = BASE,
     ) -> Iterator[Event]:
         """Draw `prompt`: events, the last one `Finished`. Raises as `understand`."""
         prompt, sampling = check_request(prompt, sampling, Task.GENERATION)
-        loaded = self._load_for(model, Task.GENERATION)
-        key = loaded.generation_key(prompt, sampling)
-        yield from self._run(loaded, key.id, prompt, lambda: loaded.generate(prompt, sampling, cancel))
+        yield from self._run(
+            self._spec_for(model, Task.GENERATION),
+            adapter,
+            prompt,
+            lambda loaded: loaded.generation_key(prompt, sampling),
+            lambda loaded: loaded.generate(prompt, sampling, cancel),
+        )
 
-    def _load_for(self, name: str, task: Task) -> UnifiedModel:
+    def _spec_for(self, name: str, task: Task) -> ModelSpec:
         spec = self.spec(name)
         if task not in spec.tasks:
             raise UserError(f"{spec.title} cannot do {task.value}; choose a model that can.")
-        return self.load(name)
+        return spec
 
-    def _run(self, model: UnifiedModel, capture_id: str, prompt: str, start) -> Iterator[Event]:
+    def _run(self, spec: ModelSpec, adapter: Adapter, prompt: str, make_key, start) -> Iterator[Event]:
         """Notices first; then the stored capture at once, or the model's events and a new one."""
-        unknown = model.unknown_words(prompt)
+        loaded = self.load(spec.name, adapter)
+        unknown = loaded.unknown_words(prompt)
         if unknown:
-            yield Notice(say_unknown(model.name, unknown))
-        stored = self.store.get(capture_id)
+            yield Notice(say_unknown(loaded.name, unknown))
+        stored = self.store.get(make_key(loaded).id)
         if stored is None:
             with self._lock:
-                stored = self.store.get(capture_id)  # an equal request may have been ahead in the queue
+                loaded = self._prepare(spec, adapter)  # another request may have switched meanwhile
+                stored = self.store.get(make_key(loaded).id)  # or an equal one may have been ahead in the queue
                 if stored is None:
-                    yield from self._compute(start)
+                    yield from self._compute(lambda: start(loaded))
                     return
         yield Finished(stored, cached=True)
 
@@ -135,6 +184,18 @@ class Engine:
             logger.warning("capture %s was not stored: %s", capture.id, error)
             return Notice(str(error))
         return None
+
+
+def _source_of(spec: ModelSpec, folder: Path | None, strength: float) -> ModelSpec:
+    """The spec to load: itself, or with the whole weights of a full fine-tune. PEFT is slow to import: only here."""
+    if folder is None:
+        return spec
+    from backend.adapters import whole_weights
+
+    source = whole_weights(spec, folder)
+    if source is not spec and strength != 1:
+        raise UserError("Expected strength 1 for whole weights, which cannot be scaled; set it to 1.")
+    return source
 
 
 def check_request(prompt: str, sampling: Sampling, task: Task) -> tuple[str, Sampling]:

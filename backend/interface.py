@@ -72,6 +72,7 @@ class UnifiedModel(Protocol):
     name: str
     revision: str
     precision: str
+    adapter: str  # digest of the adapter at work and its strength; empty for none
     device: torch.device
 
     def unknown_words(self, prompt: str) -> list[str]:

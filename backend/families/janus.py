@@ -60,6 +60,7 @@ class JanusModel:
         self.model, self.processor = load_pretrained(spec, JanusForConditionalGeneration, settings)
         self.tokenizer = self.processor.tokenizer
         self.name = spec.name
+        self.adapter, self.adapted = "", None
         self.revision = weights_revision(spec)
         self.precision = "nf4" if four_bit else str(self.model.dtype).removeprefix("torch.")
         self.device = self.model.device
@@ -90,7 +91,7 @@ class JanusModel:
         return self._key(Task.GENERATION, prompt, "", sampling)
 
     def _key(self, task: Task, prompt: str, image_sha256: str, sampling: Sampling) -> CaptureKey:
-        return CaptureKey(self.name, self.revision, self.precision, task, prompt, image_sha256, sampling)
+        return CaptureKey(self.name, self.revision, self.precision, task, prompt, image_sha256, sampling, self.adapter)
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """The processor's pixels [1, 3, H, W]."""

@@ -25,7 +25,7 @@ KNOWN = set("a an the is there what how many describe image of red circle circle
 class FakeModel:
     """Counts its runs; sleeps `step_seconds` per token."""
 
-    name, revision, precision = "tiny-janus", "fake", "float32"
+    name, revision, precision, adapter = "tiny-janus", "fake", "float32", ""
     device = SimpleNamespace(type="cpu")
 
     def __init__(self, step_seconds: float = 0.0):
@@ -79,11 +79,7 @@ class FakeEngine(Engine):
     def __init__(self, store, model: FakeModel | None = None):
         super().__init__(store)
         self.model = model or FakeModel()
-
-    def load(self, name: str) -> FakeModel:
-        self.spec(name)
-        self._loaded = self.model
-        return self.model
+        self.adopt(self.model)
 
 
 def make_capture(key: CaptureKey, text: str, fed: tuple[str, ...], picture: Image.Image) -> Capture:

@@ -30,7 +30,7 @@ PICTURE = Image.fromarray(world.draw_scene(world.Scene((world.Thing("red", "star
 @pytest.fixture
 def engine(tmp_path, tiny_janus):
     engine = Engine(CaptureStore(tmp_path / "captures"))
-    engine._loaded = tiny_janus  # the session's copy: loading is tested once, below
+    engine.adopt(tiny_janus)  # the session's copy: loading is tested once, below
     return engine
 
 

@@ -30,7 +30,7 @@ CLICK_AND_WAIT = """async (button) => {
 def engine(tmp_path, tiny_janus):
     """An engine of this process, over a store of its own, with the model already loaded."""
     engine = Engine(CaptureStore(tmp_path / "captures"))
-    engine._loaded = tiny_janus
+    engine.adopt(tiny_janus)
     return engine
 
 
