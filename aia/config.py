@@ -35,7 +35,9 @@ class TrainingConfig(BaseModel):
     skip_bad_rows: bool = Field(False, description="Train on the good rows of a file that has bad ones.")
 
     targets: str = Field(
-        "paper-janus-pro", description="Stage targets: a preset, stretched to the model's layers, or a file."
+        "auto",
+        description="Stage targets: a preset, stretched to the model's layers, or a file; auto: the preset that the "
+        "registry names for the model.",
     )
     aia: bool = Field(True, description="Add the AIA loss; without it this is the control run.")
     aia_weight_generation: float = Field(
@@ -61,7 +63,7 @@ class TrainingConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, le=2**53 - 1, description="Of data order, tasks, new weights and dropout.")
 
-    learning_rate: float = Field(5e-4, gt=0, le=1, description="Peak rate of AdamW.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Peak rate of AdamW.")
     warmup: float = Field(0.05, ge=0, le=1, description="Share of steps in which the rate rises to its peak.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="How the rate falls after it.")
     weight_decay: float = Field(0.05, ge=0, le=1, description="Of AdamW, on matrices.")

@@ -172,6 +172,14 @@ PRESETS: dict[str, StageTargets] = {
         _stages((0, 9, 0.05, 0.1), (10, 20, 0.05, 0.15), (21, 29, 0.05, 0.3)),
         30,
     ),
+    # As `fit_targets` made them from the study's experts (`backend.study`), to three digits.
+    "tiny-experts": StageTargets(
+        "tiny-experts",
+        "fitted to the two single-task experts of the study on the embedded model",
+        _stages((0, 0, 0.063, 0.489), (1, 1, 0.056, 0.266), (2, 4, 0.034, 0.216), (5, 7, 0.044, 0.173)),
+        _stages((0, 0, 0.062, 0.628), (1, 3, 0.053, 0.765), (4, 4, 0.073, 0.660), (5, 7, 0.038, 0.771)),
+        8,
+    ),
 }
 
 

@@ -5,8 +5,6 @@ Knows how a run is asked for and told about; `backend.finetune` and `backend.stu
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +13,7 @@ import typer
 from aia.config import TrainingConfig, make_config
 from aia.intensity import Task
 from app.console import Json, Model, Seed, check_parent, choice, quiet_transformers, show_progress, write_json
+from backend import run_process
 from backend.interface import Cancelled, UserError
 
 DEFAULTS = TrainingConfig()
@@ -155,16 +154,9 @@ def build_config(given: dict, settings: list[str]) -> TrainingConfig:
 
 def stop_on_signals():
     """Ctrl-C, or a polite kill, lets the step end and writes a checkpoint; a second one does as usual."""
-    asked = threading.Event()
-
-    def stop(number: int, _frame) -> None:
-        asked.set()
-        typer.echo("stopping after this step; once more to stop at once", err=True)
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return asked.is_set
+    return run_process.stop_on_signals(
+        lambda: typer.echo("stopping after this step; once more to stop at once", err=True)
+    )
 
 
 # --- telling ----------------------------------------------------------------------------------

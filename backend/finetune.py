@@ -158,7 +158,7 @@ def fine_tune_in(
     torch.manual_seed(config.seed)  # of the adapters' first weights
     revision = model.revision
     data, probe_samples = load_data(config)
-    targets = load_targets(config.targets, trainable.layers)
+    targets = load_targets(name_targets(config, spec), trainable.layers)
     score = _Scoring(model, config, run, accelerator, tell)
     score.at(0)
     adapted = prepare_training(trainable, config)
@@ -179,6 +179,11 @@ def fine_tune_in(
         }
         save_adapter(run.adapter, adapted, trainable.model, model.processor, weights, about)
     score.at(config.steps)
+
+
+def name_targets(config: TrainingConfig, spec: ModelSpec) -> str:
+    """The preset or file that a run's targets come from: the registry's for "auto"."""
+    return spec.targets if config.targets == "auto" else config.targets
 
 
 class _Scoring:

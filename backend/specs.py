@@ -17,7 +17,7 @@ class ModelSpec:
     """One model that can be chosen.
 
     `source` is a folder or a hub id; `revision` a hub commit, or empty for a folder, whose weights are
-    then digested; `memory_mib` the memory of the weights per precision.
+    then digested; `memory_mib` the memory of the weights per precision; `targets` a preset of `aia.targets`.
     """
 
     name: str
@@ -34,6 +34,7 @@ class ModelSpec:
     licence: str
     memory_mib: dict[str, int]
     note: str
+    targets: str = "paper-janus-pro"  # the preset that suits it best
 
 
 SPECS: tuple[ModelSpec, ...] = (
@@ -52,6 +53,7 @@ SPECS: tuple[ModelSpec, ...] = (
         licence="Apache-2.0",
         memory_mib={"float32": 16},
         note="embedded, 8 layers, knows coloured shapes",
+        targets="tiny-experts",
     ),
 )
 

@@ -56,7 +56,7 @@ def test_a_config_survives_json():
 def test_how_often_is_measured_and_saved_changes_no_weights_and_all_else_does():
     base = make_config().what_training_depends_on()
     assert make_config(checkpoint_every=1, probe_every=1, score_samples=0).what_training_depends_on() == base
-    assert make_config(learning_rate=1e-4).what_training_depends_on() != base
+    assert make_config(learning_rate=3e-4).what_training_depends_on() != base
     assert make_config(steps=101).what_training_depends_on() != base
 
 

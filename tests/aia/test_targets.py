@@ -188,7 +188,7 @@ def test_targets_without_a_name_or_source_are_refused(field):
 
 
 def test_an_unknown_name_lists_the_presets(tmp_path):
-    words = "expected one of paper-emu3, paper-janus-pro, released-code, or a file of targets, got "
+    words = "expected one of paper-emu3, paper-janus-pro, released-code, tiny-experts, or a file of targets, got "
     assert message(load_targets, "paper-emu4") == words + "paper-emu4 (no such file)"
     assert message(load_targets, tmp_path) == words + f"{tmp_path} (no such file)"
 

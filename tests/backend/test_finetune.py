@@ -101,6 +101,22 @@ def test_a_control_run_sees_the_same_samples_and_measures_aia_without_training_o
     assert control["config"]["aia"] is False
 
 
+def test_aia_moves_both_curves_towards_their_targets_and_the_control_does_not(tmp_path):
+    """Ten steps of the default method; λ = 40 against the paper's targets."""
+    settings = {"steps": 10, "batch_size": 8, "probe_samples": 8, "probe_every": 10, "learning_rate": 5e-4}
+    moved = {}
+    for name in ("aia", "control"):
+        result = finetune(tmp_path / name, quick(**settings, aia=name == "aia"))
+        distances = [result[when]["distance"] for when in ("before", "after")]
+        moved[name] = [before - after for before, after in zip(*(by_task(d) for d in distances), strict=True)]
+    for aia, control in zip(moved["aia"], moved["control"], strict=True):
+        assert aia > 0.005 and aia > 5 * abs(control), moved
+
+
+def by_task(distance):
+    return [distance[task]["mean_absolute"] for task in Task]
+
+
 @pytest.mark.parametrize("method", ["qlora", "full"])
 def test_other_methods_train_and_are_taken_up_again(method, tmp_path):
     result = finetune(tmp_path / "run", quick(method=method, steps=3))
