@@ -64,7 +64,7 @@ class _AttendWithColumns(torch.autograd.Function):
     def backward(ctx, output_gradient, sums_gradient):
         output, sums, *others = ctx.saved_tensors
         others, wide = iter(others), _join(output, sums, ctx.width).transpose(1, 2)
-        ctx.restored.extend(wide if is_wide else next(others) for is_wide in ctx.is_wide)
+        ctx.restored[:] = [wide if is_wide else next(others) for is_wide in ctx.is_wide]
         gradient = _join(
             torch.zeros_like(output) if output_gradient is None else output_gradient,
             torch.zeros_like(sums) if sums_gradient is None else sums_gradient,
