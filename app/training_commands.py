@@ -199,14 +199,13 @@ def row(name: str, values: list[float]) -> None:
 
 
 def print_study(report: dict) -> None:
-    """Mean ± standard deviation over seeds, an arm a line."""
-    names = list(next(iter(report["over_seeds"].values())))
+    """Mean ± standard deviation over seeds, an arm a block; without deviation where there is one seed."""
     typer.echo(report["targets_table"])
     for arm, numbers in report["over_seeds"].items():
-        typer.echo(f"{arm}, {len(report['runs'][arm])} seeds")
-        for name in names:
-            mean, std = numbers[name]
-            typer.echo(f"  {name:26}{mean:8.4f} ± {std:.4f}")
+        seeds = len(report["runs"][arm])
+        typer.echo(f"{arm}, {seeds} {'seed' if seeds == 1 else 'seeds'}")
+        for name, (mean, std) in numbers.items():
+            typer.echo(f"  {name:26}{mean:8.4f}" + (f" ± {std:.4f}" if seeds > 1 else ""))
 
 
 def print_settings() -> None:

@@ -73,7 +73,7 @@ def curve_traces(report: dict, task: Task, legend: bool) -> list[go.Scatter]:
     ]
     filled = {"fill": "toself", "fillcolor": "rgba(120,120,120,.12)", "line": {"width": 0}, "hoverinfo": "skip"}
     return [
-        go.Scatter(x=layers + layers[::-1], y=band, showlegend=False, **filled),
+        go.Scatter(x=layers + layers[::-1], y=band, mode="lines", showlegend=False, **filled),
         *(
             go.Scatter(x=layers, y=values, name=name, line=line, mode="lines", showlegend=legend)
             for name, values, line in lines
