@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -35,9 +36,11 @@ _STOP_JS = "() => { lens.stop(); return []; }"
 class Explore:
     """One tab of one app. Holds no user's data."""
 
-    def __init__(self, engine: Engine, samples: Samples):
+    def __init__(self, engine: Engine, samples: Samples, list_adapters: Callable[[], list[tuple[str, str]]]):
+        """`list_adapters` gives names and ids of what fine-tunes left, "none" first."""
         self.engine = engine
         self.samples = samples
+        self.list_adapters = list_adapters
         self.welcome = self._make_welcome()
 
     def _make_welcome(self) -> Capture | None:
@@ -56,7 +59,7 @@ class Explore:
         """Create the tab inside the current Gradio context; `state` is the header's line on the model."""
         with gr.Row(elem_id="lens-explore", equal_height=False):
             with gr.Column(elem_id="lens-form", scale=0):
-                form = make_form(self.engine.specs, self.samples)
+                form = make_form(self.engine.specs, self.samples, self.list_adapters())
             with gr.Column(elem_id="lens-results"):
                 result = ResultCard(elem_id="lens-result")
                 curve = ChartCard("Cross-modal interaction by layer", "Definition", elem_id="lens-curve")
@@ -68,12 +71,14 @@ class Explore:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         picture = form.fields[2]
         picture.upload(self.on_upload, inputs=picture, outputs=picture, **quiet)
+        adapter = form.fields[-2]
+        gr.on([adapter.focus, blocks.load], self.on_adapters, outputs=adapter, **quiet)
         blocks.load(self.on_load, outputs=[*form.filled, result, curve, state], **quiet)
 
     # --- handlers ---
 
     def on_load(self, request: gr.Request) -> list[Any]:
-        """Show the capture that the address names, else the one of a first visit. Stream no model."""
+        """Show the capture that the address names, else the one of a first visit. Runs no model."""
         query = dict(request.query_params)
         asked, definition = query.get("capture", ""), query.get("definition", "")
         message = ""
@@ -99,6 +104,10 @@ class Explore:
         filled = fill_form(capture, self.samples)
         result = replace(views.finished_view(capture, cached=True), message=message)
         return [*filled, result, views.curve_view(capture, definition, linked), state_html(self.engine.state())]
+
+    def on_adapters(self) -> dict[str, Any]:
+        """The adapters that there are by now: a run may have ended since the page was made."""
+        return gr.update(choices=self.list_adapters())
 
     def on_upload(self, choice: PictureChoice) -> PictureChoice:
         """Check an uploaded file; answer with a preview, or with why it is refused."""

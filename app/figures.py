@@ -47,7 +47,7 @@ def _band(layers: list[int], low: np.ndarray, high: np.ndarray, task: Task) -> d
         "type": "scatter",
         "name": "spread",
         "x": layers + layers[::-1],
-        "y": _rounded(high) + _rounded(low)[::-1],
+        "y": rounded(high) + rounded(low)[::-1],
         "mode": "lines",
         "line": {"width": 0},
         "fill": "toself",
@@ -63,8 +63,8 @@ def _mean_line(layers: list[int], heads: np.ndarray, task: Task) -> dict[str, An
         "type": "scatter",
         "name": "with the prompt" if task == Task.GENERATION else "answer",
         "x": layers,
-        "y": _rounded(heads.mean(1)),
-        "customdata": [_rounded(row) for row in about_heads],
+        "y": rounded(heads.mean(1)),
+        "customdata": [rounded(row) for row in about_heads],
         "mode": "lines+markers",
         "line": {"color": ACCENT[task], "width": 2.4},
         "marker": {"color": ACCENT[task], "size": 6, "line": {"color": CARD, "width": 1.5}},
@@ -77,7 +77,7 @@ def _thin_line(layers: list[int], values: np.ndarray) -> dict[str, Any]:
         "type": "scatter",
         "name": "without the prompt (for guidance)",
         "x": layers,
-        "y": _rounded(values),
+        "y": rounded(values),
         "mode": "lines",
         "line": {"color": "var(--lens-before)", "width": 1.2},
         "hovertemplate": "without the prompt %{y:.3f}<extra></extra>",
@@ -97,16 +97,16 @@ def _curve_layout(layers: int, legend: bool) -> dict[str, Any]:
         "hoverlabel": {"bgcolor": CARD, "bordercolor": LINE, "font": {"color": INK, "family": FONT, "size": 12}},
         "showlegend": legend,
         "legend": _LEGEND,
-        "xaxis": _layer_axis(layers),
-        "yaxis": _share_axis(),
+        "xaxis": layer_axis(layers),
+        "yaxis": share_axis(),
     }
 
 
-def _layer_axis(layers: int) -> dict[str, Any]:
+def layer_axis(layers: int) -> dict[str, Any]:
     """The horizontal axis: a dotted line follows the pointer from layer to layer."""
     step = 1 if layers <= EVERY_LAYER_UP_TO else 5
     return {
-        **_axis("layer", standoff=8),
+        **make_axis("layer", standoff=8),
         "tickvals": list(range(1, layers + 1, step)),
         "range": [0.8, layers + 0.2],
         "showgrid": False,
@@ -123,9 +123,9 @@ def _layer_axis(layers: int) -> dict[str, Any]:
     }
 
 
-def _share_axis() -> dict[str, Any]:
+def share_axis() -> dict[str, Any]:
     return {
-        **_axis("intensity (share of attention)", standoff=10),
+        **make_axis("intensity (share of attention)", standoff=10),
         "range": [0, 1.02],
         "tickvals": [0, 0.25, 0.5, 0.75, 1],
         "gridcolor": LINE,
@@ -134,7 +134,7 @@ def _share_axis() -> dict[str, Any]:
     }
 
 
-def _axis(title: str, standoff: int) -> dict[str, Any]:
+def make_axis(title: str, standoff: int) -> dict[str, Any]:
     return {
         "title": {"text": title, "font": {"size": 12, "color": SOFT}, "standoff": standoff},
         "zeroline": False,
@@ -143,5 +143,5 @@ def _axis(title: str, standoff: int) -> dict[str, Any]:
     }
 
 
-def _rounded(values: np.ndarray) -> list[float]:
+def rounded(values: np.ndarray) -> list[float]:
     return np.round(values.astype(float), 6).tolist()

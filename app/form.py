@@ -18,7 +18,7 @@ from app.components.picture import PictureChoice, PictureField
 from app.samples import UPLOAD_QUESTIONS, Samples
 from app.views import data_url
 from backend.captures import Capture, Sampling
-from backend.engine import GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING
+from backend.engine import BASE, GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING, Adapter
 from backend.interface import UserError
 from backend.pictures import MAX_FILE_BYTES, load_picture, pixels_sha256
 from backend.specs import ModelSpec
@@ -31,7 +31,11 @@ _ON_PICTURE_JS = """(choice, chips, question) => {
   const examples = choice.questions || chips.examples;
   return [{ examples, chosen: null }, untouched && choice.sample ? examples[0] : question];
 }"""
-FILLED = 11  # how many components a capture fills: `Form.filled`
+FILLED = 13  # how many components a capture fills: `Form.filled`
+_SHOW_STRENGTH_JS = """(adapter) => {
+  document.querySelector("#lens-strength").classList.toggle("lens-shown", Boolean(adapter));
+  return [];
+}"""
 _NEW_SEED_JS = "() => Math.floor(Math.random() * 1e6)"
 
 
@@ -66,6 +70,13 @@ class Request:
     max_new_tokens: float | None
     drawing_temperature: float | None
     guidance: float | None
+    adapter: str | None
+    strength: float | None
+
+    @property
+    def fine_tuned(self) -> Adapter:
+        """The adapter to put on, none where none is chosen."""
+        return Adapter(self.adapter, number(self.strength, "strength")) if self.adapter else BASE
 
     @property
     def words(self) -> str:
@@ -119,7 +130,7 @@ def whole_number(value: Any, name: str) -> int:
     return int(given)
 
 
-def make_form(specs: tuple[ModelSpec, ...], samples: Samples) -> Form:
+def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tuple[str, str]]) -> Form:
     """Create the controls inside the current Gradio context."""
     model = gr.Dropdown(
         [(spec.title, spec.name) for spec in specs],
@@ -131,6 +142,7 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples) -> Form:
     note = gr.HTML(specs[0].note, apply_default_css=False, js_on_load=None, elem_id="lens-model-note")
     notes = json.dumps({spec.name: spec.note for spec in specs})
     model.change(fn=None, js=f"(name) => ({notes})[name]", inputs=model, outputs=note)
+    adapter, strength = _make_adapter_fields(adapters)
     task = gr.Radio(
         [(label, task.value) for task, label in TASK_LABELS.items()],
         value=Task.UNDERSTANDING.value,
@@ -145,8 +157,18 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples) -> Form:
         draw = gr.Button("Draw", variant="primary", elem_id="lens-draw")
     stop = gr.Button("Stop", elem_id="lens-stop")
     sampling = _make_sampling_fields()
-    fields = [model, task, picture, question, prompt, *sampling]
+    fields = [model, task, picture, question, prompt, *sampling, adapter, strength]
     return Form(fields, examples, ask, draw, stop, [question.submit, prompt.submit])
+
+
+def _make_adapter_fields(adapters: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.Slider]:
+    """What fine-tunes left, and how much of it; the strength shows where an adapter is chosen."""
+    adapter = gr.Dropdown(adapters, value="", label="Adapter", filterable=False, elem_id="lens-adapter")
+    strength = gr.Slider(
+        0, 2, 1, step=0.05, label="Strength", info="0 is the base model, 1 as trained.", elem_id="lens-strength"
+    )
+    adapter.change(fn=None, js=_SHOW_STRENGTH_JS, inputs=adapter)
+    return adapter, strength
 
 
 def _make_understanding_fields(samples: Samples) -> tuple[PictureField, gr.Textbox, ExampleChips]:
@@ -211,11 +233,11 @@ def fill_form(capture: Capture, samples: Samples) -> list[Any]:
     seed = key.sampling.seed
     if key.task == Task.GENERATION:
         guided = (key.sampling.temperature, key.sampling.guidance)
-        return [key.model, key.task.value, skip, skip, key.prompt, seed, skip, skip, *guided, skip]
+        return [key.model, key.task.value, skip, skip, key.prompt, seed, skip, skip, *guided, skip, skip, skip]
     choice = choose_picture(capture, samples)
     answered = (key.sampling.temperature, key.sampling.max_new_tokens)
     examples = {"examples": choice.questions, "chosen": None}
-    return [key.model, key.task.value, choice, key.prompt, skip, seed, *answered, skip, skip, examples]
+    return [key.model, key.task.value, choice, key.prompt, skip, seed, *answered, skip, skip, skip, skip, examples]
 
 
 def choose_picture(capture: Capture, samples: Samples) -> PictureChoice:

@@ -1,4 +1,4 @@
-"""Puts the page together: header, tabs, endpoints, and what launching it needs. Stream no model itself."""
+"""Puts the page together: header, tabs, endpoints, and what launching it needs. Runs no model itself."""
 
 from __future__ import annotations
 
@@ -12,20 +12,28 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from app.adapters import list_adapters
 from app.api import add_endpoints
+from app.compare import COMPARE_ID, COMPARE_TAB, Compare
+from app.compare_api import add_compare_endpoint
 from app.components import load_script
 from app.explore import Explore, state_html
+from app.run_api import add_run_endpoints
 from app.samples import load_samples
 from app.security import SameOriginOnly
 from app.settings import Settings
 from app.stream import Stream
+from app.tune import ID, TAB, Finetune
+from backend.comparison import Comparables
 from backend.engine import Engine
 from backend.pictures import MAX_FILE_BYTES
+from backend.runs import Runs
 from backend.specs import ASSETS
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever
 RUN_URL = "lens/run"
+STYLES = ("style.css", "finetune.css", "compare.css")
 UPLOADS_KEPT_SECONDS = 86_400
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -82,7 +90,7 @@ SAME_IN_BOTH = {
 }
 
 
-def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
+def build_app(engine: Engine, runs: Runs) -> gr.Blocks:
     """The page with its endpoints. Makes the capture that a first visit sees, unless it is stored."""
     with gr.Blocks(
         title="AIA Lens",
@@ -90,13 +98,21 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
         fill_width=True,
         delete_cache=(UPLOADS_KEPT_SECONDS, UPLOADS_KEPT_SECONDS),
     ) as blocks:
-        explore = Explore(engine, load_samples())
+        explore = Explore(engine, load_samples(), lambda: list_adapters(runs))
+        things = Comparables(engine.store, runs)
         with gr.Row(elem_id="lens-header"):
             gr.HTML('<h1 class="lens-mark">AIA Lens</h1>', apply_default_css=False, elem_id="lens-name")
             state = gr.HTML(state_html(engine.state()), apply_default_css=False, elem_id="lens-state", js_on_load=None)
-        with gr.Tabs(elem_id="lens-tabs"), gr.Tab("Explore", id="explore"):
-            explore.build(blocks, state)
+        with gr.Tabs(elem_id="lens-tabs") as tabs:
+            with gr.Tab("Explore", id="explore") as explore_tab:
+                explore.build(blocks, state)
+            with gr.Tab(TAB, id=ID) as finetune_tab:
+                Finetune(runs, engine.specs).build(blocks, tabs, explore_tab, finetune_tab)
+            with gr.Tab(COMPARE_TAB, id=COMPARE_ID) as compare_tab:
+                Compare(things).build(blocks, tabs, compare_tab)
         add_endpoints(engine)
+        add_run_endpoints(runs)
+        add_compare_endpoint(things)
     return blocks
 
 
@@ -138,7 +154,7 @@ def serve_plotly(request: Request) -> Response:
 
 def make_head() -> str:
     """Style and shared scripts, inline: Gradio's own `css` option rewrites selectors."""
-    style = (ASSETS / "style.css").read_text(encoding="utf-8")
+    style = "".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES)
     script = load_script("shared").replace("@plotly", PLOTLY_URL) + load_script("run").replace("@run", RUN_URL)
     preload = f'<link rel="preload" as="script" href="{PLOTLY_URL}">'
     return f"{preload}<style>{style}</style><script>{script}</script>"

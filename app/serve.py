@@ -1,21 +1,30 @@
-"""Start the page: settings in, a listening server out. Knows neither components nor models."""
+"""Start the page: settings in, a listening server out. Knows neither components nor models.
+
+Also keeps the queue of runs moving while no page asks.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
+from app.adapters import adapter_finder
 from app.settings import Settings, settings_from_environment
 from backend.engine import Engine
 from backend.interface import UserError
+from backend.runs import Runs
 from backend.store import CaptureStore
+
+TICK_SECONDS = 2.0
 
 
 def make_engine(settings: Settings) -> Engine:
-    """The engine over the captures of the settings' data folder."""
-    return Engine(CaptureStore(settings.captures, settings.store_mib * 2**20))
+    """The engine over the captures and adapters of the settings' data folder."""
+    store = CaptureStore(settings.captures, settings.store_mib * 2**20)
+    return Engine(store, find_adapter=adapter_finder(Runs(settings.runs)))
 
 
 def serve(host: str | None = None, port: int | None = None) -> None:
@@ -28,7 +37,9 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     keep_uploads_in(settings.uploads)
     from app.layout import build_app, launch_options  # gradio takes seconds to import; bad settings fail before
 
-    page = build_app(engine, settings)
+    runs = Runs(settings.runs)
+    page = build_app(engine, runs)
+    keep_ticking(runs)
     try:
         page.launch(**launch_options(engine, settings))
     except OSError as error:
@@ -37,6 +48,17 @@ def serve(host: str | None = None, port: int | None = None) -> None:
             f"Expected port {settings.port} of {settings.host} to be free, but it cannot be listened on; "
             "stop the other program, or set AIA_LENS_PORT to another port."
         ) from error
+
+
+def keep_ticking(runs: Runs) -> None:
+    """Start queued runs and notice ended ones every few seconds, from a thread that ends with the server."""
+
+    def tick() -> None:
+        while not over.wait(TICK_SECONDS):
+            runs.tick()
+
+    over = threading.Event()
+    threading.Thread(target=tick, name="runs", daemon=True).start()
 
 
 def keep_uploads_in(folder: Path) -> None:

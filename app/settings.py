@@ -12,7 +12,7 @@ from backend.interface import UserError
 
 @dataclass(frozen=True)
 class Settings:
-    """`allowed_hosts` are the Host headers answered; `data` holds captures; sizes are in MiB."""
+    """`allowed_hosts` are the Host headers answered; `data` holds captures and runs; sizes are in MiB."""
 
     host: str = "127.0.0.1"
     port: int = 7860
@@ -24,6 +24,10 @@ class Settings:
     @property
     def captures(self) -> Path:
         return self.data / "captures"
+
+    @property
+    def runs(self) -> Path:
+        return self.data / "runs"
 
     @property
     def uploads(self) -> Path:

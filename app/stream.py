@@ -1,4 +1,4 @@
-"""Stream what the form asks for and streams what the cards show: the page's own route, a line of JSON per update.
+"""Runs what the form asks for and streams what the cards show: the page's own route, a line of JSON per update.
 
 Not through Gradio's queue: its polling and its client took as long as a short answer. One run at a
 time; a page that hangs up, by Stop or by closing, ends its run between two tokens. Knows the engine
@@ -127,8 +127,8 @@ class Stream:
 
     def _start(self, asked: Request, picture: Image.Image | None, flag: threading.Event) -> Iterator[Event]:
         if picture is not None:
-            return self._engine.understand(asked.model, picture, asked.words, asked.sampling, flag)
-        return self._engine.generate(asked.model, asked.words, asked.sampling, flag)
+            return self._engine.understand(asked.model, picture, asked.words, asked.sampling, flag, asked.fine_tuned)
+        return self._engine.generate(asked.model, asked.words, asked.sampling, flag, asked.fine_tuned)
 
     def _finish(self, event: Finished, notices: tuple[str, ...]) -> Update:
         saved = event.cached or event.capture.id in self._engine.store

@@ -58,6 +58,8 @@ def describe_run(capture: Capture, cached: bool, saved: bool) -> str:
     if cached:
         facts = ["from the store", f"first made in {facts[0]}"]
     facts.append(describe_choice(capture))
+    if capture.key.adapter:
+        facts.append(describe_adapter(capture.key.adapter))
     if not cached:
         facts.append("saved" if saved else "not saved")
     return " · ".join(facts)
@@ -67,6 +69,12 @@ def describe_choice(capture: Capture) -> str:
     """How tokens were chosen: greedily, or by a seed."""
     sampling = capture.key.sampling
     return "greedy" if sampling.temperature == 0 else f"seed {sampling.seed}"
+
+
+def describe_adapter(adapter: str) -> str:
+    """The adapter at work by the start of its digest, with its strength where that is not 1."""
+    digest, _, strength = adapter.partition("@")
+    return f"adapter {digest[:6]}" + (f" × {strength}" if strength else "")
 
 
 def format_seconds(seconds: float) -> str:

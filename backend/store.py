@@ -30,7 +30,12 @@ from backend.captures import (
     MAX_UNCOMPRESSED_BYTES,
     Capture,
     CaptureFormatError,
+    CaptureKey,
     CaptureTooLarge,
+    _open_archive,
+    _parse_header,
+    _parse_key,
+    _read_array,
     capture_from_npz,
     capture_to_npz,
 )
@@ -153,6 +158,9 @@ class CaptureStore:
         self._folder = Path(folder).resolve()
         self._size_limit_bytes = size_limit_bytes
         self._lock = threading.Lock()
+        self._headers: dict[
+            str, tuple[CaptureKey, str]
+        ] = {}  # read once for `recent`: an id never means another capture
         try:
             _make_private_folder(self._folder)
             self._cache = self._open()
@@ -222,6 +230,25 @@ class CaptureStore:
         """List the ids in the store, the newest first."""
         keys = self._look(lambda cache: list(reversed(cache)), [])
         return [key for key in keys if _ID.fullmatch(key)]
+
+    def recent(self, limit: int) -> list[tuple[CaptureKey, str]]:
+        """Key and answer of the newest captures, the newest first, without unpacking their arrays.
+
+        Looking at the list is no use of a capture: what is dropped next does not change. Bad entries are passed over.
+        """
+        ids = self.ids()
+        there = set(ids)
+        self._headers = {i: header for i, header in self._headers.items() if i in there}
+        found: list[tuple[CaptureKey, str]] = []
+        for capture_id in ids:
+            if len(found) == limit:
+                break
+            header = self._headers.get(capture_id)
+            header = header or self._look(lambda cache, i=capture_id: _read_header(cache, i), None)
+            if header is not None:
+                self._headers[capture_id] = header
+                found.append(header)
+        return found
 
     def size_bytes(self) -> int:
         """Return what the store takes on the disk."""
@@ -346,6 +373,21 @@ def _peek(cache: diskcache.Cache, key: str) -> Any:
     """Read a value without writing its time of use, which a full disk would not take."""
     row = cache._sql("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchone()
     return None if row is None else cache.disk.fetch(*row, False)
+
+
+def _read_header(cache: diskcache.Cache, capture_id: str) -> tuple[CaptureKey, str] | None:
+    """Key and answer in an entry's header; None for a bad entry, which is left to `CaptureStore.get` to drop."""
+    try:
+        data = _peek(cache, capture_id)
+        if type(data) is not bytes:
+            return None
+        header = _parse_header(_read_array(*_open_archive(data), "header"))
+        key, text = _parse_key(header["key"]), header["text"]
+        return (key, text) if key.id == capture_id and type(text) is str else None
+    except (OSError, sqlite3.Error):
+        raise
+    except Exception:  # hostile bytes raise nearly anything, see `capture_from_npz`
+        return None
 
 
 def _drop_oldest(cache: diskcache.Cache) -> bool:

@@ -3,11 +3,8 @@ const card = element.querySelector(".lens-chart");
 const plot = element.querySelector(".lens-plot");
 const pills = element.querySelector(".lens-pills");
 const actions = element.querySelector(".lens-actions");
-const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
-const AT_ONCE = { mode: "afterall", transition: { duration: 0 }, frame: { duration: 0, redraw: false } };
 let view = null;
 let chosen = null;
-let frame = ""; // what the drawn axes, legend and kinds of curves came from
 
 const part = (name) => element.querySelector(name);
 const current = () => view.alternatives.find((a) => a.name === chosen);
@@ -65,27 +62,17 @@ function choose(name) {
 // What was not stored has no link.
 const isLinked = () => Object.keys(view.link).length > 0;
 
-// The address of what is shown, so that a reload or a copied link brings it back.
-function address() {
-  const query = new URLSearchParams(view.link);
-  if (isLinked() && chosen !== view.alternatives[0].name) query.set(view.link_key, chosen);
-  const theme = new URLSearchParams(location.search).get("__theme");
-  if (theme) query.set("__theme", theme);
-  return location.pathname + (query.size ? "?" + query : "");
+// The query that brings back what is shown, after a reload or from a copied link.
+function query() {
+  const parameters = new URLSearchParams(view.link);
+  if (isLinked() && chosen !== view.alternatives[0].name) parameters.set(view.link_key, chosen);
+  return parameters.toString();
 }
 
-function remember() {
-  history.replaceState(history.state, "", address());
-}
+const remember = () => lens.place("explore", query());
 
-// Where only numbers differ from what is drawn, the curves move and the rest stays: less than half the work.
 async function draw() {
-  const Plotly = await lens.plotly();
-  const { data, layout } = lens.coloured(current().figure, plot);
-  const before = frame;
-  frame = JSON.stringify([layout, data.map((trace) => [trace.name, trace.fillcolor, trace.line])]);
-  if (frame === before) await Plotly.animate(plot, { data, traces: [...data.keys()] }, AT_ONCE);
-  else await Plotly.react(plot, data, layout, CONFIG);
+  await lens.paint(plot, current().figure);
   card.dataset.drawn = view.link.capture + ":" + chosen; // tests and screen readers wait for this
 }
 
@@ -110,7 +97,7 @@ function drawActions() {
     lens.download(view.png_name.replace("@", chosen), await (await fetch(await pngUrl())).blob()),
   );
   const link = action("Copy link", async () => {
-    const copied = await lens.copy(new URL(address(), location.href).href);
+    const copied = await lens.copy(new URL(lens.address(lens.withTheme(query())), location.href).href);
     link.textContent = copied ? "Copied" : "Copy it from the address bar";
     setTimeout(() => (link.textContent = "Copy link"), 1600);
   });

@@ -21,7 +21,7 @@ SAMPLES = load_samples()
 
 @pytest.fixture
 def explore(engine):
-    return Explore(engine, SAMPLES)
+    return Explore(engine, SAMPLES, lambda: [("none", "")])
 
 
 def load(explore, **query):
@@ -94,8 +94,8 @@ def test_a_capture_that_cannot_be_shown_gives_way_to_the_first_visit(explore, mo
 
 def test_sliders_cover_what_the_engine_takes(explore):
     with gr.Blocks():
-        form = make_form(explore.engine.specs, SAMPLES)
+        form = make_form(explore.engine.specs, SAMPLES, [("none", "")])
     assert len(form.filled) == FILLED
     sliders = [field for field in form.fields if isinstance(field, gr.Slider)]
-    names = ("temperature", "max_new_tokens", "temperature", "guidance")
-    assert [(s.minimum, s.maximum) for s in sliders] == [RANGES[name] for name in names]
+    names = ("temperature", "max_new_tokens", "temperature", "guidance")  # the last slider is the adapter's
+    assert [(s.minimum, s.maximum) for s in sliders[:-1]] == [RANGES[name] for name in names]

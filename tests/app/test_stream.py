@@ -17,6 +17,7 @@ from app.components.result import State
 from app.form import Request, fill_form, parse_request
 from app.samples import load_samples
 from app.stream import MAX_BODY_BYTES, Stream
+from backend.engine import BASE, Adapter
 from backend.interface import UserError
 from backend.store import StoreFull
 
@@ -32,6 +33,8 @@ FIELDS = {
     "max_new_tokens": 64,
     "drawing_temperature": 1.0,
     "guidance": 3.0,
+    "adapter": "",
+    "strength": 1.0,
 }
 
 
@@ -92,7 +95,7 @@ def test_the_same_run_again_comes_from_the_store_and_says_so(stream, model):
     assert "from the store" not in first.result.facts
     assert "from the store" in again.result.facts
     assert first.curve == again.curve
-    assert model.stream == 1
+    assert model.runs == 1
 
 
 def test_unknown_words_are_named(stream):
@@ -129,7 +132,7 @@ def test_bad_input_is_one_sentence_and_no_curve(stream, model, changes, words):
     assert last.result.message.endswith(".")
     assert "Traceback" not in last.result.message
     assert last.curve is None
-    assert model.stream == 0
+    assert model.runs == 0
 
 
 def test_a_fault_of_ours_is_told_without_its_insides(stream, engine, monkeypatch):
@@ -296,4 +299,17 @@ def test_one_run_at_a_time_and_who_hangs_up_in_the_line_never_starts(stream, mod
 
     asyncio.run(both())
     time.sleep(0.5)
-    assert model.stream == 1
+    assert model.runs == 1
+
+
+def test_the_chosen_adapter_and_its_strength_reach_the_engine(stream, engine, monkeypatch):
+    asked = []
+    monkeypatch.setattr(engine, "_prepare", lambda spec, adapter: asked.append(adapter) or engine._loaded)
+    run(stream, adapter="0" * 16, strength=0.5)
+    run(stream)
+    assert {Adapter("0" * 16, 0.5), BASE} == set(asked)
+
+
+def test_an_adapter_that_is_gone_is_told_in_one_sentence(stream):
+    last = run(stream, adapter="0" * 16)[-1]
+    assert last.result.state == State.FAILED and "No adapter" in last.result.message

@@ -94,6 +94,27 @@ def test_captures_outlive_the_store_object(store):
     assert store.get(make_capture().id) is not None, "a closed store opens again by itself"
 
 
+def test_recent_has_keys_and_answers_newest_first_without_the_bad_and_without_using_them(store):
+    captures = [replace(make_capture(number), text=f"answer {number}") for number in range(4)]
+    for capture in captures:
+        store.put(capture)
+    used = "SELECT key, access_time FROM Cache ORDER BY key"
+    before = store._cache._sql(used).fetchall()
+    tamper(store, "UPDATE Cache SET mode = 4 WHERE key = ?", captures[2].id)
+    Path(value_file_of(store, captures[1].id)).write_bytes(b"PK damaged")
+    wanted = [(c.key, c.text) for c in (captures[3], captures[0])]
+    assert store.recent(4) == wanted and store.recent(4) == wanted  # read, then remembered
+    assert store.recent(1) == wanted[:1] and store.recent(0) == []
+    assert store._cache._sql(used).fetchall() == before
+    store._cache.delete(captures[3].id)
+    assert store.recent(4) == wanted[1:]
+
+
+def value_file_of(store: CaptureStore, capture_id: str) -> Path:
+    [(name,)] = store._cache._sql("SELECT filename FROM Cache WHERE key = ?", (capture_id,)).fetchall()
+    return store._folder / name
+
+
 def test_ids_are_listed_newest_first_and_putting_twice_keeps_one(store):
     captures = [make_capture(n) for n in range(4)]
     for capture in [*captures, captures[0]]:

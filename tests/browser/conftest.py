@@ -114,15 +114,15 @@ def open_page(chromium, server):
         page.on("console", lambda m: complaints.append(f"console: {m.text}") if m.type == "error" else None)
         page.on("request", lambda r: None if is_ours(r.url, server) else complaints.append(f"asked for {r.url[:200]}"))
 
-    def open_(query="", scheme="light", width=1280):
-        page = chromium.new_page()
+    def open_(query="", scheme="light", width=1280, ready=".lens-chart[data-drawn]", fresh=None):
+        page = (fresh or chromium).new_page()
         pages.append(page)
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
         page.set_default_timeout(30_000)
         watch(page)
         page.goto(f"{server}/{query}")
-        page.wait_for_selector(".lens-chart[data-drawn]")
+        page.wait_for_selector(ready, timeout=180_000 if fresh else 30_000)  # a fresh context compiles scripts
         return page
 
     yield open_

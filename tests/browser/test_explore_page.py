@@ -31,7 +31,11 @@ def test_a_first_visit_shows_a_finished_capture(open_page, api):
     assert text(page, "h2 >> nth=0") == "Answer"
     assert "tiny-janus" in text(page, "#lens-state")
     assert page.locator(".lens-samples button").count() == 8
-    assert page.locator(".tab-container:not(.visually-hidden) button").all_inner_texts() == ["Explore"]
+    assert page.locator(".tab-container:not(.visually-hidden) button").all_inner_texts() == [
+        "Explore",
+        "Fine-tune",
+        "Compare",
+    ]
     assert not page.locator("footer").is_visible()
 
 

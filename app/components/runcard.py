@@ -1,0 +1,65 @@
+"""The card of one run: progress, what can be done with it, what came of it, its log. Knows no run itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.components import load_script
+
+
+@dataclass(frozen=True)
+class Action:
+    """A button: `name` goes back with the event."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What the card shows. `share` is what is done, 0…1; `columns` and `table` are words, row by row."""
+
+    id: str
+    name: str
+    about: str
+    state: str
+    label: str
+    share: float
+    facts: str
+    message: str = ""
+    says: str = ""
+    columns: tuple[str, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
+    actions: tuple[Action, ...] = ()
+    log: str = ""
+
+
+class RunCard(gr.HTML):
+    """Value: a `RunView` or None. Event: `act` with `action` and `run`."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(html_template=_TEMPLATE, js_on_load=load_script("runcard"), apply_default_css=False, **kwargs)
+
+    def postprocess(self, value: RunView | dict | None) -> dict | None:
+        return asdict(value) if isinstance(value, RunView) else value
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "object"}
+
+
+_TEMPLATE = """
+<section class="lens-card lens-run" aria-label="Run" hidden>
+  <div class="lens-row"><h2></h2><span class="lens-chip"></span></div>
+  <p class="lens-sub"></p>
+  <div class="lens-bar" role="progressbar" aria-label="Steps done" aria-valuemin="0" aria-valuemax="100"><i></i></div>
+  <p class="lens-facts"></p>
+  <p class="lens-message" role="alert" hidden></p>
+  <p class="lens-says" aria-live="polite" hidden></p>
+  <div class="lens-scores" hidden><table><thead></thead><tbody></tbody></table></div>
+  <div class="lens-actions" role="group" aria-label="Run"></div>
+  <details class="lens-log"><summary>Log</summary><pre tabindex="0" aria-label="End of the log"></pre></details>
+</section>
+"""

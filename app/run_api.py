@@ -1,0 +1,79 @@
+"""The page's named endpoints on runs, for programs: /start_run, /run_status, /list_runs, /cancel_run, /resume_run.
+
+Thin over the runs: plain values in and out. A config may not name files of the server. Knows no component of the page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+
+from app.api import _answer, _text
+from app.run_record import RunReader
+from app.tune_form import build_config
+from backend.interface import UserError
+from backend.runs import Runs, RunStatus
+
+
+def add_run_endpoints(runs: Runs) -> None:
+    """Add the endpoints to the current Gradio context."""
+    endpoints = RunEndpoints(runs)
+    for name in ("start_run", "run_status", "list_runs", "cancel_run", "resume_run"):
+        gr.api(getattr(endpoints, name), api_name=name)
+
+
+class RunEndpoints:
+    """The endpoints over one folder of runs; Gradio shows callers these signatures and docstrings."""
+
+    def __init__(self, runs: Runs):
+        self._runs, self._reader = runs, RunReader(runs)
+
+    def start_run(self, config: dict, name: str = "", control: bool = True) -> dict:
+        """Queue a fine-tune: settings as `finetune --settings` lists them → ids of the run and of its control."""
+
+        def work() -> dict[str, Any]:
+            if not isinstance(config, dict):
+                raise UserError("Expected the settings as an object of names and values; send one.")
+            ids = self._runs.start(build_config(config), _text(name, "name"), control is True)
+            self._runs.tick()
+            return {"runs": ids}
+
+        return _answer(work)
+
+    def run_status(self, run: str) -> dict:
+        """State, progress, distances to the targets and scores so far."""
+        return _answer(lambda: self._describe(_text(run, "run")))
+
+    def list_runs(self) -> dict:
+        """All runs, the newest first."""
+        return _answer(lambda: {"runs": [plain(status) for status in self._runs.list()]})
+
+    def cancel_run(self, run: str) -> dict:
+        """Stop a run after its step and a checkpoint; a queued one at once."""
+        return _answer(lambda: self._change(self._runs.cancel, run))
+
+    def resume_run(self, run: str) -> dict:
+        """Queue a run again that was stopped, failed or was interrupted."""
+        return _answer(lambda: self._change(self._runs.resume, run))
+
+    def _change(self, change, run: Any) -> dict[str, Any]:
+        change(_text(run, "run"))
+        self._runs.tick()
+        return plain(self._runs.status(run))
+
+    def _describe(self, run: str) -> dict[str, Any]:
+        status, record = self._runs.status(run), self._reader.record(run)
+        return {
+            **plain(status),
+            "distance": {str(m["step"]): m["distance"] for m in record.measured},
+            "scores": {str(step): scores for step, scores in (record.scores or {}).items()},
+            "step_seconds": record.step_seconds,
+        }
+
+
+def plain(status: RunStatus) -> dict[str, Any]:
+    """A status as JSON carries it."""
+    config = None if status.config is None else status.config.model_dump(mode="json")
+    return {**asdict(status), "config": config}

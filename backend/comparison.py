@@ -1,0 +1,258 @@
+"""What can be compared, and each of it as plain curves: stored captures, finished fine-tunes, the paper's figures.
+
+Owns the ids (`capture:…`, `run:…`, `paper:…`) and turns each into `Series`. Knows neither pages nor charts, nor how two
+series are set against each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+from aia.config import TrainingConfig
+from aia.intensity import Definition, Task
+from aia.targets import load_targets
+from backend.captures import CaptureKey
+from backend.finetune import name_targets
+from backend.interface import UserError
+from backend.paper import load_paper
+from backend.runs import Runs, RunStatus
+from backend.specs import find_spec
+from backend.store import CaptureStore
+
+MOST_THINGS = 4
+RECENT_CAPTURES = 24
+LONGEST_NAME = 34
+
+Role = Literal["capture", "before", "after", "control", "target", "reference"]
+
+_HEX = {24: "capture", 16: "run"}
+_ID = re.compile(r"(capture:[0-9a-f]{24}|run:[0-9a-f]{16}|paper:[a-z0-9-]{1,60})")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a capture was about: a drawing with its prompt, or a picture with question and answer."""
+
+    prompt: str
+    text: str
+    picture_png: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve of one task: mean float64 [L] in 0…1, and what is known beside it.
+
+    `std` is over heads (capture), over samples (run), or δ (target). `definition` is the one it was counted by: that of
+    the paper's curves and of targets is their own, whatever was asked for. `distance` is to the thing's own targets.
+    """
+
+    source: str
+    name: str
+    task: Task
+    role: Role
+    definition: Definition
+    mean: np.ndarray
+    std: np.ndarray | None = None
+    heads: np.ndarray | None = None  # [L, H]
+    scores: dict[str, Any] | None = None  # of this task
+    distance: dict[str, float] | None = None  # aia_loss, mean_absolute; by `definition`
+    output: Output | None = None
+
+    @property
+    def layers(self) -> int:
+        return len(self.mean)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that can be compared, as a list shows it."""
+
+    id: str
+    name: str
+    about: str
+    group: str
+    tasks: tuple[Task, ...]
+
+
+def parse_ids(text: str) -> list[str]:
+    """Ids in what a person types or pastes: ids with commas between, also bare ones, or a link of the page.
+
+    Raises `UserError` for anything else, and for more than can be compared.
+    """
+    ids = list(dict.fromkeys(_normal(part) for part in _parts(text.strip())))
+    if len(ids) > MOST_THINGS:
+        raise UserError(f"Expected at most {MOST_THINGS} things to compare, got {len(ids)}; leave some out.")
+    return ids
+
+
+def _parts(text: str) -> list[str]:
+    if "://" in text or text.startswith(("?", "/")):
+        try:
+            query = parse_qs(urlsplit(text).query)
+        except ValueError:
+            return [text]
+        found = query.get("compare") or [f"{kind}:{query[kind][0]}" for kind in ("capture", "run") if kind in query]
+        text = found[0] if found else text
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _normal(part: str) -> str:
+    whole = f"{_HEX.get(len(part))}:{part}" if ":" not in part and len(part) in _HEX else part
+    if not _ID.fullmatch(whole):
+        raise UserError(
+            f"Expected capture:…, run:… or paper:… and an id, got “{part[:40]}”; choose from the list, or copy it anew."
+        )
+    return whole
+
+
+class Comparables:
+    """All that can be compared: the store's captures, the runs, the paper's curves."""
+
+    def __init__(self, store: CaptureStore, runs: Runs):
+        self.store, self.runs = store, runs
+
+    def choices(self) -> list[Choice]:
+        """Finished runs, recent captures, then the paper's curves by figure."""
+        captures = [_capture_choice(key, text) for key, text in self.store.recent(RECENT_CAPTURES)]
+        finished = [self._run_choice(run) for run in self.runs.list() if run.state == "finished"]
+        return [*finished, *captures, *self._paper_choices()]
+
+    def choice(self, thing: str) -> Choice:
+        """One thing by its id. Raises `UserError` if there is none, as does all below."""
+        kind, _, own = thing.partition(":")
+        if kind == "capture":
+            capture = self._capture(own)
+            return _capture_choice(capture.key, capture.text)
+        if kind == "run":
+            return self._run_choice(self.runs.status(own))
+        known = {choice.id: choice for choice in self._paper_choices()}
+        if thing not in known:
+            raise UserError(f"The paper has no curve called “{own[:40]}”; choose one from the list.")
+        return known[thing]
+
+    def series(self, thing: str, definition: Definition) -> list[Series]:
+        """All curves of one thing: a run's are before, after, those of its control, and its targets, task by task."""
+        kind, _, own = thing.partition(":")
+        if kind == "capture":
+            return [self._capture_series(own, definition)]
+        if kind == "run":
+            return list(self._run_series(own, definition))
+        return self._paper_series(self.choice(thing))
+
+    # --- captures ---
+
+    def _capture(self, capture_id: str):
+        found = self.store.get(capture_id)
+        if found is None:
+            raise UserError(f"No capture “{capture_id}” is stored here; run its prompt again, or check the link.")
+        return found
+
+    def _capture_series(self, capture_id: str, definition: Definition) -> Series:
+        capture = self._capture(capture_id)
+        heads = capture.head_intensity(definition).astype(np.float64)
+        if not np.isfinite(heads).all():
+            raise UserError("That answer is too short to compare: no token of it was fed back; choose another.")
+        about = _capture_choice(capture.key, capture.text)
+        output = Output(capture.key.prompt, capture.text, capture.picture_png)
+        return Series(
+            about.id,
+            about.name,
+            capture.task,
+            "capture",
+            definition,
+            heads.mean(1),
+            heads.std(1),
+            heads=heads,
+            output=output,
+        )
+
+    # --- runs ---
+
+    def _run_choice(self, run: RunStatus) -> Choice:
+        what = "with AIA" if run.config and run.config.aia else "control" if run.role == "control" else "without AIA"
+        name = run.name or (f"{run.config.model}, {run.config.steps:,} steps" if run.config else "a damaged run")
+        if run.role == "control":
+            name = f"{name}, control"
+        steps = f"{run.config.model} · {run.steps:,} steps · {what}" if run.config else what
+        return Choice(f"run:{run.id}", name, steps, "Fine-tuned here", tuple(Task))
+
+    def _run_series(self, run_id: str, definition: Definition) -> Iterator[Series]:
+        status = self.runs.status(run_id)
+        result = self.runs.result(run_id) if status.state == "finished" else None
+        if result is None or status.config is None:
+            raise UserError(f"Expected a finished run, got one that is {status.state}; compare it when it is done.")
+        thing = self._run_choice(status)
+        counted = status.config.definition
+        moments: list[tuple[Role, Any]] = [("before", result["before"]), ("after", result["after"])]
+        pair = self.runs.result(status.pair) if status.role == "aia" and status.pair else None
+        if pair is not None:
+            moments.append(("control", pair["after"]))
+        for role, moment in moments:
+            yield from _moment_series(thing, role, moment, definition, counted)
+        layers = {len(s.mean) for s in _moment_series(thing, "after", result["after"], definition, counted)}
+        if len(layers) == 1:
+            yield from _target_series(thing, status.config, layers.pop())
+
+    # --- the paper ---
+
+    def _paper_choices(self) -> list[Choice]:
+        return [
+            Choice(f"paper:{slug}", found.name, " and ".join(found.curves), found.group, tuple(found.curves))
+            for slug, found in load_paper().items()
+        ]
+
+    def _paper_series(self, choice: Choice) -> list[Series]:
+        curves = load_paper()[choice.id.partition(":")[2]].curves
+        return [
+            Series(choice.id, choice.name, task, "reference", Definition.FIGURE, np.array(curve))
+            for task, curve in curves.items()
+        ]
+
+
+def _capture_choice(key: CaptureKey, text: str) -> Choice:
+    """A capture by its prompt, and by what tells it from others: its seed, or its answer."""
+    adapted = ", fine-tuned" if key.adapter else ""
+    if key.task == Task.GENERATION:
+        about = f"{key.model}{adapted} drew · seed {key.sampling.seed}"
+    else:
+        about = f"{key.model}{adapted}: {_shorten(text) or 'no answer'}"
+    return Choice(f"capture:{key.id}", f"“{_shorten(key.prompt)}”", about, "Captures", (key.task,))
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1].rstrip() + "…"
+
+
+def _moment_series(thing: Choice, role: Role, moment: Any, definition: Definition, counted: Definition):
+    """Curves of one moment of a run; a task that was not measured has none. The files may hold anything."""
+    try:
+        for task, by_definition in (moment["intensity"] or {}).items():
+            found = by_definition[definition.value]
+            mean, std = (np.array(found[name], np.float64) for name in ("mean", "std"))
+            if mean.ndim != 1 or mean.shape != std.shape or not mean.size or not np.isfinite(mean).all():
+                raise ValueError("no curve")
+            distance = (moment.get("distance") or {}).get(task) if definition == counted else None
+            scores = (moment.get("scores") or {}).get(task)
+            yield Series(
+                thing.id, thing.name, Task(task), role, definition, mean, std, scores=scores, distance=distance
+            )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"The result of {thing.name} cannot be read; choose another run.") from error
+
+
+def _target_series(thing: Choice, config: TrainingConfig, layers: int) -> Iterator[Series]:
+    """A run's targets of both tasks; none where their file is gone, or its model."""
+    try:
+        targets = load_targets(name_targets(config, find_spec(config.model)), layers)
+    except (ValueError, UserError):
+        return
+    for task in Task:
+        mean, delta = (values.astype(np.float64) for values in targets.as_arrays(task))
+        yield Series(thing.id, thing.name, task, "target", config.definition, mean, delta)

@@ -1,0 +1,213 @@
+"""A small real fine-tune with its control, as a person starts, watches, stops and reads it."""
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.person import text
+from tests.browser.test_look import BACKGROUNDS, keep
+
+FORM_READY = "#lens-targets .lens-steps[data-drawn]"
+RUN_READY = ".lens-run[data-run]:visible"
+SLOW = 240_000
+STEPS = 30
+
+
+def turn_to_finetune(page):
+    page.get_by_role("tab", name="Fine-tune").click()
+    page.wait_for_selector(FORM_READY)
+
+
+def fill_small_run(page, steps=STEPS, **settings):
+    """A run of seconds; what is no main setting is under Advanced."""
+    small = {"steps": steps, "batch_size": 2, "probe_every": 4, "probe_samples": 4, "score_samples": 4}
+    if not page.locator("#lens-set-probe-every").is_visible():
+        page.get_by_role("button", name="Advanced").click()
+    for name, value in (small | settings).items():
+        page.fill(f"#lens-set-{name.replace('_', '-')} input", str(value))
+        page.keyboard.press("Tab")
+
+
+def step(page):
+    found = re.search(r"step ([\d,]+) of", text(page, ".lens-run .lens-facts"))
+    return int(found[1].replace(",", ""))
+
+
+def wait_for_state(page, run, *states):
+    page.wait_for_function(
+        "([run, states]) => states.includes(document.querySelector(`.lens-rows [data-run='${run}']`)?.dataset.state)",
+        arg=[run, list(states)],
+        timeout=SLOW,
+    )
+
+
+def wait_for_step_after(page, former):
+    page.wait_for_function(
+        """former => Number(/step ([\\d,]+) of/.exec(document.querySelector(".lens-run .lens-facts").textContent)[1])
+        > former""",
+        arg=former,
+        timeout=SLOW,
+    )
+    return step(page)
+
+
+def runs_listed(page):
+    return page.eval_on_selector_all(".lens-rows button", "rows => rows.map((row) => row.dataset.run)")
+
+
+def traces(page, card):
+    """Name, axis and y of every trace drawn."""
+    return page.evaluate(
+        "id => document.querySelector(id + ' .lens-plot').data.map((t) => [t.name, t.yaxis, t.y])", card
+    )
+
+
+def requests_in(page, seconds):
+    asked = []
+
+    def listen(request):
+        if not request.url.startswith(("data:", "blob:")):
+            asked.append(request.url)
+
+    page.on("request", listen)
+    page.wait_for_timeout(1000 * seconds)
+    page.remove_listener("request", listen)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def finished(server, api):
+    """A finished run with its control, without a page; the AIA run's id."""
+    config = {"steps": 6, "batch_size": 2, "probe_every": 2, "probe_samples": 4, "score_samples": 4}
+    run, control = api.predict({**config, "learning_rate": 3e-3}, "made by the API", True, api_name="/start_run")[
+        "runs"
+    ]
+    for _ in range(300):
+        if api.predict(control, api_name="/run_status")["state"] not in ("queued", "running"):
+            return run
+        api.predict(api_name="/list_runs")
+        time.sleep(1)
+    pytest.fail("the run did not end")
+
+
+def test_a_run_is_watched_left_stopped_resumed_and_read(open_page, chromium, api):
+    page = open_page()
+    turn_to_finetune(page)
+    fill_small_run(page)
+    page.get_by_label("Name").fill("a small run")
+    page.click("#lens-start")
+    page.wait_for_selector(RUN_READY)
+    run, control = runs_listed(page)[:2]
+    assert page.url.endswith(f"?run={run}")
+    assert text(page, ".lens-run h2") == "a small run"
+
+    seen = [wait_for_step_after(page, 0)]
+    for _ in range(2):
+        seen.append(wait_for_step_after(page, seen[-1]))
+    assert seen == sorted(set(seen))
+
+    page.locator(".lens-run").get_by_role("button", name="Cancel").click()
+    wait_for_state(page, run, "stopped")
+    assert 0 < api.predict(run, api_name="/run_status")["step"] < STEPS
+    page.reload()
+    page.wait_for_selector(RUN_READY)
+    assert page.get_attribute(".lens-run", "data-run") == run
+    with chromium.browser.new_context() as context:
+        other = open_page(f"?run={run}", ready=RUN_READY, fresh=context)
+        assert text(other, ".lens-run h2") == "a small run"
+        other.locator(".lens-run").get_by_role("button", name="Resume").click()
+        wait_for_state(other, run, "queued", "running", "finished")
+        other.close()
+    page.locator(f".lens-rows [data-run='{run}']").click()  # asks again, should all be over
+    wait_for_state(page, run, "finished")
+    wait_for_state(page, control, "finished")
+
+    status = api.predict(run, api_name="/run_status")
+    page.wait_for_function("document.querySelectorAll('.lens-run .lens-scores td').length === 6")
+    expect(page.locator(".lens-run .lens-says")).to_contain_text("the control moved")
+    assert page.locator(".lens-scores th").all_inner_texts()[1:4] == ["before", "after", "control after"]
+    assert_layers_are_those_measured(page, status)
+    page.wait_for_timeout(2_000)  # the poll that found the end
+    assert requests_in(page, 5) == []
+
+
+def assert_layers_are_those_measured(page, status):
+    names = [name for name, *_ in traces(page, "#lens-layers")]
+    assert names == ["±δ", "target", "before", "control", "now"] * 2
+    assert all(None not in y for _, _, y in traces(page, "#lens-layers"))
+    slider = page.locator("#lens-layers input[type=range]")
+    last = traces(page, "#lens-layers")[4][2]
+    slider.fill("0")
+    page.wait_for_function("document.querySelector('#lens-layers .lens-steps').dataset.drawn.includes('step 0 of')")
+    drawn = traces(page, "#lens-layers")
+    assert drawn[4][2] == drawn[2][2] != last
+    distance = status["distance"]["0"]["generation"]["mean_absolute"]
+    assert f"generation {distance:.3f}" in text(page, "#lens-layers .lens-says")
+
+
+def test_a_finished_run_asks_nothing_and_is_deleted_and_brought_back(open_page, finished):
+    page = open_page(f"?run={finished}", ready=RUN_READY)
+    page.wait_for_timeout(2_500)
+    assert requests_in(page, 4) == []
+    page.locator(".lens-run").get_by_role("button", name="Delete").click()
+    expect(page.locator(".lens-undo")).to_contain_text("“made by the API” was deleted.")
+    assert finished not in runs_listed(page)
+    page.locator(".lens-undo button").click()
+    page.wait_for_function("run => document.querySelector('.lens-run').dataset.run === run", arg=finished)
+    assert finished in runs_listed(page)
+
+
+def test_a_bad_value_is_one_sentence_and_nothing_is_lost(open_page):
+    page = open_page()
+    turn_to_finetune(page)
+    fill_small_run(page, batch_size=0)
+    page.click("#lens-start")
+    expect(page.locator("#lens-start-message")).to_contain_text("Expected batch size to be greater than or equal to 1")
+    assert page.input_value("#lens-set-steps input") == str(STEPS)
+    page.fill("#lens-set-batch-size input", "")
+    page.click("#lens-start")
+    expect(page.locator("#lens-start-message")).to_contain_text("number as batch size")
+
+
+def test_presets_fill_the_weights_and_redraw_the_targets(open_page):
+    page = open_page()
+    turn_to_finetune(page)
+    page.get_by_role("button", name="released code, 5 / 10").click()
+    expect(page.locator("#lens-set-aia-weight-generation input")).to_have_value("5")
+    expect(page.locator("#lens-set-aia-weight-understanding input")).to_have_value("10")
+    before = traces(page, "#lens-targets")
+    page.get_by_role("combobox", name="Targets").click()
+    page.get_by_role("option", name="paper, Emu3").click()
+    page.wait_for_function("document.querySelector('#lens-targets .lens-steps').dataset.drawn.startsWith('paper-emu3')")
+    assert traces(page, "#lens-targets") != before
+
+
+def test_an_unknown_run_is_one_sentence(open_page):
+    page = open_page("?run=" + "0" * 16, ready="#lens-run-list .lens-message:visible")
+    assert "there is none" in text(page, "#lens-run-list .lens-message")
+
+
+def test_turning_back_to_explore_brings_its_address_back(open_page, finished):
+    page = open_page()
+    address = page.url
+    turn_to_finetune(page)
+    page.wait_for_selector(RUN_READY)
+    assert "?run=" in page.url
+    page.get_by_role("tab", name="Explore").click()
+    page.wait_for_function("address => location.href === address", arg=address)
+    assert page.locator(".lens-chart").is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_tab_light_and_dark_wide_and_narrow(open_page, finished, scheme, width):
+    page = open_page(f"?run={finished}", scheme=scheme, width=width, ready="#lens-losses .lens-steps[data-drawn]")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == BACKGROUNDS[scheme]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    form, results = page.locator("#lens-tune-form").bounding_box(), page.locator("#lens-tune-results").bounding_box()
+    assert (results["y"] >= form["y"] + form["height"]) == (width < 900)
+    for plot in page.locator(".lens-plot:visible").all():
+        assert plot.locator(".main-svg").first.bounding_box()["width"] <= plot.bounding_box()["width"] + 1
+    keep(page, f"finetune-{scheme}-{width}")
