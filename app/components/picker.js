@@ -20,7 +20,7 @@ function show(next) {
   drawn = items;
   mark();
   filter();
-  lens.place(props.tab, view.link);
+  lens.place(part(".lens-picker").dataset.tab, view.link);
 }
 
 function say(name, text) {

@@ -39,9 +39,8 @@ class Picker(gr.HTML):
     """Value: a `PickerView`. Events: `choose` with `ids`, a list; `paste` with `ids` and `text`, as typed."""
 
     def __init__(self, tab: str, **kwargs: Any):
-        super().__init__(
-            html_template=_TEMPLATE, js_on_load=load_script("picker"), apply_default_css=False, tab=tab, **kwargs
-        )
+        template = _TEMPLATE.replace("@tab", tab)
+        super().__init__(html_template=template, js_on_load=load_script("picker"), apply_default_css=False, **kwargs)
 
     def postprocess(self, value: PickerView | dict | None) -> dict | None:
         return asdict(value) if isinstance(value, PickerView) else value
@@ -51,7 +50,7 @@ class Picker(gr.HTML):
 
 
 _TEMPLATE = """
-<div class="lens-picker">
+<div class="lens-picker" data-tab="@tab">
   <div class="lens-label">Compared</div>
   <ol class="lens-chosen" aria-label="Compared"></ol>
   <p class="lens-nothing"></p>
