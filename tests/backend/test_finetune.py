@@ -104,6 +104,7 @@ def test_a_control_run_sees_the_same_samples_and_measures_aia_without_training_o
 def test_aia_moves_both_curves_towards_their_targets_and_the_control_does_not(tmp_path):
     """Ten steps of the default method; λ = 40 against the paper's targets."""
     settings = {"steps": 10, "batch_size": 8, "probe_samples": 8, "probe_every": 10, "learning_rate": 5e-4}
+    settings["targets"] = "paper-janus-pro"
     moved = {}
     for name in ("aia", "control"):
         result = finetune(tmp_path / name, quick(**settings, aia=name == "aia"))
