@@ -5,6 +5,7 @@ Knows how a run is asked for and told about; `backend.finetune` and `backend.stu
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -99,8 +100,9 @@ def finetune(
     except Cancelled:
         typer.echo(f"stopped; --resume --run-dir {run_dir} goes on", err=True)
         raise typer.Exit(130) from None
-    print_result(result)
-    write_json(json_file, result)
+    if is_first_process():
+        print_result(result)
+        write_json(json_file, result)
 
 
 def study(
@@ -150,6 +152,11 @@ def build_config(given: dict, settings: list[str]) -> TrainingConfig:
         return make_config(**given)
     except ValueError as error:
         raise UserError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
+
+
+def is_first_process() -> bool:
+    """Under `accelerate launch` one process tells for all."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def stop_on_signals():

@@ -142,6 +142,7 @@ def finetune(
         tell({"event": "stopped"})
         raise
     tell({"event": "finished", "seconds": round(time.monotonic() - started, 2), "peak_memory_mib": peak_memory_mib()})
+    accelerator.wait_for_everyone()  # the others read what the first process wrote
     result = summarise_run(run, config)
     if run.writes:
         write_whole(run.result, json.dumps(result, indent=1) + "\n")
