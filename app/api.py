@@ -60,9 +60,9 @@ class Endpoints:
                 max_new_tokens=whole_number(max_new_tokens, "max_new_tokens"),
             )
             picture = load_picture(_path(image))
-            return self._engine.understand(_text(model, "model"), picture, _text(prompt, "prompt"), sampling)
+            return self._engine.understand(check_text(model, "model"), picture, check_text(prompt, "prompt"), sampling)
 
-        return _answer(lambda: _run(events()))
+        return answer_or_refuse(lambda: _run(events()))
 
     def generate(
         self,
@@ -81,13 +81,13 @@ class Endpoints:
                 temperature=number(temperature, "temperature"),
                 guidance=number(guidance, "guidance"),
             )
-            return self._engine.generate(_text(model, "model"), _text(prompt, "prompt"), sampling)
+            return self._engine.generate(check_text(model, "model"), check_text(prompt, "prompt"), sampling)
 
-        return _answer(lambda: _run(events()))
+        return answer_or_refuse(lambda: _run(events()))
 
     def capture(self, capture_id: str) -> dict:
         """A stored capture by its id."""
-        return _answer(lambda: describe(self._engine.capture(_text(capture_id, "capture_id"))))
+        return answer_or_refuse(lambda: describe(self._engine.capture(check_text(capture_id, "capture_id"))))
 
 
 def describe(capture: Capture) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _run(events: Iterator[Event]) -> dict[str, Any]:
     raise RuntimeError("an event stream ended without Finished")
 
 
-def _answer(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def answer_or_refuse(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Do the work; what a caller can mend becomes Gradio's error with its one sentence."""
     try:
         return work()
@@ -128,7 +128,8 @@ def _path(image: Any) -> Path:
     return Path(image["path"])
 
 
-def _text(value: Any, name: str) -> str:
+def check_text(value: Any, name: str) -> str:
+    """The value if it is text. Raises `UserError` naming what it is for."""
     if not isinstance(value, str):
         raise UserError(f"Expected text as {name}, got {type(value).__name__}; send a string.")
     return value

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from aia.intensity import Definition
-from app.api import _answer, _text
+from app.api import answer_or_refuse, check_text
 from app.compare_export import comparison_data
 from backend.comparison import Comparables, parse_ids
 from backend.interface import UserError
@@ -31,14 +31,14 @@ class CompareEndpoint:
             if not isinstance(ids, list):
                 raise UserError("Expected a list of ids; send one such as [“run:…”, “paper:fig1-emu3”].")
             known = [d.value for d in Definition]
-            if _text(definition, "definition") not in known:
+            if check_text(definition, "definition") not in known:
                 raise UserError(
                     f"Expected one of {', '.join(known)} as definition, got “{definition[:40]}”; choose one."
                 )
-            things = parse_ids(",".join(_text(one, "id") for one in ids))
+            things = parse_ids(",".join(check_text(one, "id") for one in ids))
             if not things:
                 raise UserError("Expected at least one id to compare, got none; send one such as “paper:fig1-emu3”.")
             counted = Definition(definition)
             return comparison_data([s for thing in things for s in self._things.series(thing, counted)], counted)
 
-        return _answer(work)
+        return answer_or_refuse(work)

@@ -15,7 +15,19 @@ import numpy as np
 from aia.intensity import Task
 from app.compare_numbers import TASKS, Pair, depths, same_layers
 from app.compare_words import TITLES, Letters, long_label, pair_labels
-from app.figures import ACCENT, BAND, CARD, FONT, INK, LINE, SOFT, layer_axis, make_axis, rounded, share_axis
+from app.figures import (
+    ACCENT,
+    BAND,
+    CARD,
+    FONT,
+    LINE,
+    SOFT,
+    base_layout,
+    layer_axis,
+    make_axis,
+    rounded,
+    share_axis,
+)
 from backend.comparison import Series
 
 BEFORE = "var(--lens-before)"
@@ -218,16 +230,7 @@ def _layout(
         axes[f"yaxis{suffix}"] = {**y, "anchor": f"x{suffix}"} | ({"title": None} if i else {})
     words = {"xref": "paper", "xanchor": "left", "y": 1.02, "yref": "paper", "yanchor": "bottom", "showarrow": False}
     return {
-        "height": height,
-        "margin": {"l": 58, "r": 12, "t": 26, "b": 42},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": FONT, "size": 12, "color": SOFT},
-        "dragmode": False,
-        "hovermode": "x unified",
-        "hoverdistance": -1,
-        "hoverlabel": {"bgcolor": CARD, "bordercolor": LINE, "font": {"color": INK, "family": FONT, "size": 12}},
-        "showlegend": False,
+        **base_layout(height),
         **axes,
         "annotations": [
             words | {"text": title, "x": sides[i][0], "font": {"color": ACCENT[tasks[i]], "size": 12, "family": FONT}}

@@ -42,6 +42,22 @@ def make_curve_figure(heads: np.ndarray, task: Task, unguided: np.ndarray | None
     return {"data": traces, "layout": _curve_layout(len(layers), legend=len(traces) == 3)}
 
 
+def base_layout(height: int) -> dict[str, Any]:
+    """What the layouts of charts with two plots share: size in px, colours, hover; axes and words are their own."""
+    return {
+        "height": height,
+        "margin": {"l": 58, "r": 12, "t": 26, "b": 42},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 12, "color": SOFT},
+        "dragmode": False,
+        "hovermode": "x unified",
+        "hoverdistance": -1,
+        "hoverlabel": {"bgcolor": CARD, "bordercolor": LINE, "font": {"color": INK, "family": FONT, "size": 12}},
+        "showlegend": False,
+    }
+
+
 def _band(layers: list[int], low: np.ndarray, high: np.ndarray, task: Task) -> dict[str, Any]:
     return {
         "type": "scatter",

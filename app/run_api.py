@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.api import _answer, _text
+from app.api import answer_or_refuse, check_text
 from app.run_record import RunReader
 from app.tune_form import build_config
 from backend.interface import UserError
@@ -36,30 +36,30 @@ class RunEndpoints:
         def work() -> dict[str, Any]:
             if not isinstance(config, dict):
                 raise UserError("Expected the settings as an object of names and values; send one.")
-            ids = self._runs.start(build_config(config), _text(name, "name"), control is True)
+            ids = self._runs.start(build_config(config), check_text(name, "name"), control is True)
             self._runs.tick()
             return {"runs": ids}
 
-        return _answer(work)
+        return answer_or_refuse(work)
 
     def run_status(self, run: str) -> dict:
         """State, progress, distances to the targets and scores so far."""
-        return _answer(lambda: self._describe(_text(run, "run")))
+        return answer_or_refuse(lambda: self._describe(check_text(run, "run")))
 
     def list_runs(self) -> dict:
         """All runs, the newest first."""
-        return _answer(lambda: {"runs": [plain(status) for status in self._runs.list()]})
+        return answer_or_refuse(lambda: {"runs": [plain(status) for status in self._runs.list()]})
 
     def cancel_run(self, run: str) -> dict:
         """Stop a run after its step and a checkpoint; a queued one at once."""
-        return _answer(lambda: self._change(self._runs.cancel, run))
+        return answer_or_refuse(lambda: self._change(self._runs.cancel, run))
 
     def resume_run(self, run: str) -> dict:
         """Queue a run again that was stopped, failed or was interrupted."""
-        return _answer(lambda: self._change(self._runs.resume, run))
+        return answer_or_refuse(lambda: self._change(self._runs.resume, run))
 
     def _change(self, change, run: Any) -> dict[str, Any]:
-        change(_text(run, "run"))
+        change(check_text(run, "run"))
         self._runs.tick()
         return plain(self._runs.status(run))
 

@@ -14,7 +14,18 @@ import numpy as np
 
 from aia.intensity import Task
 from aia.targets import StageTargets
-from app.figures import ACCENT, BAND, CARD, FONT, INK, LINE, SOFT, layer_axis, make_axis, rounded, share_axis
+from app.figures import (
+    ACCENT,
+    BAND,
+    FONT,
+    LINE,
+    SOFT,
+    base_layout,
+    layer_axis,
+    make_axis,
+    rounded,
+    share_axis,
+)
 
 TITLES = {Task.GENERATION: "generation: image → text", Task.UNDERSTANDING: "understanding: answer → image"}
 TASKS = (Task.GENERATION, Task.UNDERSTANDING)  # left and right
@@ -197,16 +208,7 @@ def _layout(height: int, across: list[dict[str, Any]], up: list[dict[str, Any]])
         axes[f"xaxis{suffix}"] = {**x, "domain": [LEFT, RIGHT][number - 1], "anchor": f"y{suffix}"}
         axes[f"yaxis{suffix}"] = {**y, "anchor": f"x{suffix}"}
     return {
-        "height": height,
-        "margin": {"l": 58, "r": 12, "t": 26, "b": 42},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": FONT, "size": 12, "color": SOFT},
-        "dragmode": False,
-        "hovermode": "x unified",
-        "hoverdistance": -1,
-        "hoverlabel": {"bgcolor": CARD, "bordercolor": LINE, "font": {"color": INK, "family": FONT, "size": 12}},
-        "showlegend": False,
+        **base_layout(height),
         **axes,
     }
 

@@ -7,7 +7,7 @@ from backend.interface import UserError
 
 @pytest.fixture
 def endpoints(engine, monkeypatch):
-    monkeypatch.setattr(app.api, "_answer", lambda work: work())
+    monkeypatch.setattr(app.api, "answer_or_refuse", lambda work: work())
     return Endpoints(engine)
 
 

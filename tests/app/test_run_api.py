@@ -10,7 +10,7 @@ from tests.app.run_fakes import FakeRuns, make_status
 
 @pytest.fixture
 def runs(monkeypatch):
-    monkeypatch.setattr(app.run_api, "_answer", lambda work: work())
+    monkeypatch.setattr(app.run_api, "answer_or_refuse", lambda work: work())
     return FakeRuns(make_status("a" * 16, "running"))
 
 
