@@ -1,4 +1,4 @@
-"""The Janus family (Janus, Janus-Pro, tiny-janus): templates, spans, cached decoding of text and images.
+"""The Janus family (Janus, Janus-Pro, tiny-janus): templates, spans, and decoding of images.
 
 Decoding follows `JanusForConditionalGeneration.generate` step by step, with the probe handed to every
 pass, tokens streamed out, and a cancel flag looked at in between. Does not know stores or pages.
@@ -7,43 +7,27 @@ pass, tokens streamed out, and a cancel flag looked at in between. Does not know
 from __future__ import annotations
 
 import copy
-import re
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 from transformers import DynamicCache, GenerationConfig, JanusForConditionalGeneration
 
-from aia.intensity import GROUPS, Group, Task, group_index
+from aia.intensity import Group, group_index
 from aia.probe import Probe
-from backend.captures import Capture, CaptureKey, Sampling
-from backend.interface import CancelFlag, Cancelled, Event, Finished, PictureGrown, TextGrown, UserError
-from backend.loading import four_bit_settings, load_pretrained, weights_revision
-from backend.pictures import picture_to_png, pixels_sha256
-from backend.specs import ModelSpec
+from backend.captures import Sampling
+from backend.families.base import FamilyModel, Prefill, hide_unmade
+from backend.families.decoding import TokenChooser, branches_of, guide, mark_last_image_token, stop_if
+from backend.interface import CancelFlag
 
 _SENTINEL = "\ue000"  # a private-use character: stands for the prompt while its place is looked up
 
 
-@dataclass(frozen=True)
-class Prefill:
-    """A tokenised prompt: ids and groups int64 [N], pixels [1, 3, H, W] or None."""
-
-    ids: torch.Tensor
-    groups: torch.Tensor
-    pixels: torch.Tensor | None = None
-
-    @property
-    def length(self) -> int:
-        return len(self.ids)
-
-
-class JanusModel:
+class JanusModel(FamilyModel):
     """One loaded Janus model behind the `UnifiedModel` protocol."""
 
+    model_class = JanusForConditionalGeneration
     # Small, or seen by every token: not worth the error of 4 bit.
     unquantised = (
         "vision_model",
@@ -55,43 +39,18 @@ class JanusModel:
         "lm_head",
     )
 
-    def __init__(self, spec: ModelSpec, four_bit: bool = False):
-        settings = four_bit_settings(self.unquantised) if four_bit else None
-        self.model, self.processor = load_pretrained(spec, JanusForConditionalGeneration, settings)
-        self.tokenizer = self.processor.tokenizer
-        self.name = spec.name
-        self.adapter, self.adapted = "", None
-        self.revision = weights_revision(spec)
-        self.precision = "nf4" if four_bit else str(self.model.dtype).removeprefix("torch.")
-        self.device = self.model.device
-        self.context = self.model.config.text_config.max_position_embeddings
-        side = self.model.config.vision_config.image_size // self.model.config.vision_config.patch_size
-        self.grid = (side, side)
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches, the same for every picture."""
+        vision = self.model.config.vision_config
+        side = vision.image_size // vision.patch_size
+        return side, side
 
     # --- prompts and pictures ---
-
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Words and signs that become the unknown token, in order, each once; empty for a tokenizer without one."""
-        words = list(dict.fromkeys(re.findall(r"\w+|[^\w\s]+", prompt)))
-        if self.tokenizer.unk_token_id is None or not words:
-            return []
-        encoded = self.tokenizer(words, add_special_tokens=False).input_ids
-        return [w for w, ids in zip(words, encoded, strict=True) if self.tokenizer.unk_token_id in ids]
 
     def see(self, image: Image.Image) -> Image.Image:
         """The picture after the processor's resizing and padding."""
         return self._to_picture(self.pixels(image)[0].permute(1, 2, 0))
-
-    def understanding_key(self, image: Image.Image, prompt: str, sampling: Sampling) -> CaptureKey:
-        """The key of the capture that `understand` would make. Cheap: no model runs."""
-        return self._key(Task.UNDERSTANDING, prompt, pixels_sha256(self.see(image)), sampling)
-
-    def generation_key(self, prompt: str, sampling: Sampling) -> CaptureKey:
-        """The key of the capture that `generate` would make. Cheap: no model runs."""
-        return self._key(Task.GENERATION, prompt, "", sampling)
-
-    def _key(self, task: Task, prompt: str, image_sha256: str, sampling: Sampling) -> CaptureKey:
-        return CaptureKey(self.name, self.revision, self.precision, task, prompt, image_sha256, sampling, self.adapter)
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """The processor's pixels [1, 3, H, W]."""
@@ -108,16 +67,18 @@ class JanusModel:
     def prefill(self, prompt: str, image: Image.Image | None = None) -> Prefill:
         """Tokenise a question about `image`, or a drawing prompt where there is none.
 
-        Raises `UserError` when the prompt holds a control token or is too long for the model.
+        Raises `UserError` when the prompt holds a control token.
         """
         self.refuse_control_tokens(prompt)
         text = self._expand(prompt, image is not None)
         encoded = self.tokenizer(text, return_offsets_mapping=True)
         start = self._expand(_SENTINEL, image is not None).index(_SENTINEL)
         groups = self._groups(encoded.input_ids, encoded.offset_mapping, start, start + len(prompt.strip()))
-        pixels = None if image is None else self.pixels(image).to(self.device, self.model.dtype)
+        inputs = {}
+        if image is not None:
+            inputs["pixel_values"] = self.pixels(image).to(self.device, self.model.dtype)
         ids = torch.tensor(encoded.input_ids, device=self.device)
-        return Prefill(ids, torch.tensor(groups, device=self.device), pixels)
+        return Prefill(ids, torch.tensor(groups, device=self.device), self.grid, inputs)
 
     def _expand(self, prompt: str, with_image: bool) -> str:
         """The text that the processor tokenises: chat template, image placeholders spelled out."""
@@ -140,80 +101,10 @@ class JanusModel:
         for token, (first, last) in zip(ids, offsets, strict=True):
             inside = first < end and last > start
             groups.append(named.get(token, Group.PROMPT if inside else Group.TEMPLATE))
-        if Group.IMAGE in groups:
-            groups[len(groups) - 1 - groups[::-1].index(Group.IMAGE)] = Group.IMAGE_LAST
+        mark_last_image_token(groups)
         return [group_index(g) for g in groups]
 
-    def refuse_control_tokens(self, prompt: str) -> None:
-        """Raise `UserError` when a text holds a token that the tokenizer would take as control."""
-        for token in self.tokenizer.get_added_vocab():
-            if token in prompt:
-                raise UserError(f"The prompt contains “{token}”, which is a control token of {self.name}; remove it.")
-
-    def _check_length(self, prefill: Prefill, new_tokens: int) -> None:
-        if prefill.length + new_tokens > self.context:
-            raise UserError(
-                f"Expected at most {self.context:,} tokens for {self.name}, got {prefill.length:,} of prompt and "
-                f"template with {new_tokens:,} to come; shorten the prompt or ask for fewer tokens."
-            )
-
-    # --- understanding ---
-
-    def understand(
-        self, image: Image.Image, prompt: str, sampling: Sampling, cancel: CancelFlag | None = None
-    ) -> Iterator[Event]:
-        """Answer the prompt about the image, token by token; then `Finished`."""
-        started = time.perf_counter()
-        prefill = self.prefill(prompt, image)
-        self._check_length(prefill, sampling.max_new_tokens)
-        probe = self._probe(prefill, 1, (Group.IMAGE, Group.IMAGE_LAST))
-        fed: list[int] = []
-        text = ""
-        for token in self.answer_tokens(prefill, sampling, probe, cancel):
-            fed.append(token)
-            text = self.tokenizer.decode(fed, skip_special_tokens=True)
-            yield TextGrown(text)
-        key = self.understanding_key(image, prompt, sampling)
-        strings = [self.tokenizer.decode([token]) for token in fed]
-        yield Finished(self._capture(key, text, prefill, probe, strings, self.see(image), started), cached=False)
-
-    @torch.inference_mode()
-    def answer_tokens(
-        self, prefill: Prefill, sampling: Sampling, probe: Probe | None = None, cancel: CancelFlag | None = None
-    ) -> Iterator[int]:
-        """Token ids of the answer, without the end token."""
-        choose = TokenChooser(sampling)
-        cache = DynamicCache(config=self.model.config.text_config)
-        inputs = {"input_ids": prefill.ids[None], "pixel_values": prefill.pixels}
-        for _ in range(sampling.max_new_tokens):
-            stop_if(cancel)
-            passing = {} if probe is None else {"probe": probe}
-            logits = self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1, **passing).logits
-            token = choose(logits[:, -1])
-            if token == self.tokenizer.eos_token_id:
-                return
-            yield token
-            self._extend(probe, 1)
-            inputs = {"input_ids": torch.tensor([[token]], device=self.device)}
-
     # --- generation ---
-
-    def generate(self, prompt: str, sampling: Sampling, cancel: CancelFlag | None = None) -> Iterator[Event]:
-        """Draw the prompt, one row of patches at a time; then `Finished`."""
-        started = time.perf_counter()
-        prefill = self.prefill(prompt)
-        total = self.grid[0] * self.grid[1]
-        self._check_length(prefill, total)
-        probe = self._probe(prefill, branches_of(sampling), (Group.PROMPT,))
-        codes: list[int] = []
-        for code in self.image_codes(prefill, sampling, probe, cancel):
-            codes.append(code)
-            if len(codes) % self.grid[1] == 0 and len(codes) < total:
-                yield PictureGrown(self.draw(codes), len(codes), total)
-        picture = self.draw(codes)
-        strings = [f"code {code}" for code in codes[:-1]]
-        key = self.generation_key(prompt, sampling)
-        yield Finished(self._capture(key, "", prefill, probe, strings, picture, started), cached=False)
 
     @torch.inference_mode()
     def image_codes(
@@ -227,16 +118,16 @@ class JanusModel:
         choose = TokenChooser(sampling)
         cache = DynamicCache(config=self.model.config.text_config)
         embeds = self.model.get_input_embeddings()(self._branches(prefill, sampling))
+        passing = {} if probe is None else {"probe": probe}
         for _ in range(self.grid[0] * self.grid[1]):
             stop_if(cancel)
-            passing = {} if probe is None else {"probe": probe}
             output = self.model.model.language_model(
                 inputs_embeds=embeds, past_key_values=cache, use_cache=True, **passing
             )
             scores = self.model.model.generation_head(output.last_hidden_state[:, -1])
             code = choose(guide(scores, sampling.guidance))
             yield code
-            self._extend(probe, len(embeds))
+            self.extend(probe, len(embeds))
             embeds = self.model.prepare_embeddings_for_image_generation(
                 torch.full((len(embeds), 1), code, device=self.device)
             )
@@ -253,18 +144,12 @@ class JanusModel:
         return ids.masked_fill(~kept, self.tokenizer.pad_token_id)
 
     @torch.inference_mode()
-    def draw(self, codes: list[int]) -> Image.Image:
+    def draw(self, codes: list[int], grid: tuple[int, int] | None = None) -> Image.Image:
         """Decode image codes; patches whose code is not made yet are transparent."""
-        total, (rows, columns) = self.grid[0] * self.grid[1], self.grid
+        total = self.grid[0] * self.grid[1]
         padded = codes + codes[:1] * (total - len(codes))
         pixels = self.model.decode_image_tokens(torch.tensor([padded], device=self.device))[0]
-        picture = self._to_picture(pixels)
-        if len(codes) == total:
-            return picture
-        made = np.arange(total).reshape(rows, columns) < len(codes)
-        alpha = Image.fromarray(made.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
-        picture.putalpha(alpha)
-        return picture
+        return hide_unmade(self._to_picture(pixels), len(codes), self.grid)
 
     # --- batches, without capture ---
 
@@ -300,81 +185,3 @@ class JanusModel:
         # transformers 5.23 reads this field when it draws but drops it when it loads generation_config.json.
         settings.generation_kwargs = {"boi_token_id": self.tokenizer.boi_token_id}
         return settings
-
-    # --- captures ---
-
-    def _probe(self, prefill: Prefill, branches: int, cross: tuple[Group, ...]) -> Probe:
-        return Probe(prefill.groups.expand(branches, -1), rows="last", cross=positions_of(prefill.groups, cross))
-
-    def _extend(self, probe: Probe | None, branches: int) -> None:
-        if probe is not None:
-            made = torch.full((branches, 1), group_index(Group.GENERATED), device=self.device)
-            probe.extend(made)
-
-    def _capture(
-        self,
-        key: CaptureKey,
-        text: str,
-        prefill: Prefill,
-        probe: Probe,
-        fed: list[str],
-        picture: Image.Image,
-        started: float,
-    ) -> Capture:
-        """Assemble a capture; the row of a token that was made but never fed back does not exist."""
-        mass = probe.mass().float().cpu().numpy()  # [C, L, H, Q, G]
-        rows = mass.shape[3]
-        fed = fed[: rows - 1]
-        cross_groups = (Group.PROMPT,) if key.task == Task.GENERATION else (Group.IMAGE, Group.IMAGE_LAST)
-        return Capture(
-            key=key,
-            text=text,
-            tokens=(*(self.tokenizer.decode([i]) for i in prefill.ids.tolist()), *fed),
-            token_groups=(*(GROUPS[g].value for g in prefill.groups.tolist()), *[Group.GENERATED.value] * len(fed)),
-            grid=self.grid,
-            seconds=time.perf_counter() - started,
-            created=time.time(),
-            picture_png=picture_to_png(picture),
-            mass=mass,
-            query_positions=(prefill.length - 1 + np.arange(rows)).astype(np.int32),
-            cross=probe.cross_attention()[0].cpu().numpy().astype(np.float16),
-            cross_positions=positions_of(prefill.groups, cross_groups).cpu().numpy().astype(np.int32),
-        )
-
-
-class TokenChooser:
-    """Greedy at temperature 0, else a seeded draw; the draw is on the CPU so that a seed means one thing."""
-
-    def __init__(self, sampling: Sampling):
-        self.temperature = sampling.temperature
-        self.generator = torch.Generator().manual_seed(sampling.seed)
-
-    def __call__(self, logits: torch.Tensor) -> int:
-        """Choose from logits [1, V]."""
-        if self.temperature == 0:
-            return int(logits[0].argmax())
-        chances = torch.softmax(logits[0].float().cpu() / self.temperature, -1)
-        return int(torch.multinomial(chances, 1, generator=self.generator))
-
-
-def branches_of(sampling: Sampling) -> int:
-    """2 with classifier-free guidance (conditional, unconditional), else 1."""
-    return 2 if sampling.guidance > 1 else 1
-
-
-def guide(scores: torch.Tensor, guidance: float) -> torch.Tensor:
-    """Classifier-free guidance over scores [C, V] → [1, V]; a single branch passes through."""
-    if len(scores) == 1:
-        return scores
-    conditional, unconditional = scores
-    return (unconditional + guidance * (conditional - unconditional))[None]
-
-
-def positions_of(groups: torch.Tensor, wanted: tuple[Group, ...]) -> torch.Tensor:
-    """Positions whose group is one of `wanted`: groups [N] → int64 [X]."""
-    return torch.isin(groups, groups.new_tensor([group_index(g) for g in wanted])).nonzero().flatten()
-
-
-def stop_if(cancel: CancelFlag | None) -> None:
-    if cancel is not None and cancel.is_set():
-        raise Cancelled

@@ -17,6 +17,7 @@ from aia.batch import NO_LABEL, Batch
 from aia.data import Sample
 from aia.intensity import PAD_GROUP, Group, Task, group_index
 from aia.probe import Probe
+from backend.families.decoding import mark_last_image_token
 from backend.families.janus import JanusModel
 
 _SENTINEL = "\ue000"  # a private-use character: stands for a text while the template is rendered around it
@@ -79,7 +80,7 @@ class JanusTraining:
         for place, (first, last) in enumerate(encoded.offset_mapping):
             inside = next((group for start, end, group in spans if first < end and last > start), None)
             kinds[place] = kinds[place] or inside or Group.TEMPLATE
-        _mark_last_image_token(kinds)
+        mark_last_image_token(kinds)
         learnt = [g == Group.GENERATED for g in kinds]
         for place in range(1, len(ids)):
             learnt[place] |= ids[place] == self.tokenizer.eos_token_id and kinds[place - 1] == Group.GENERATED
@@ -182,8 +183,3 @@ class JanusTraining:
         fed = self.model.prepare_embeddings_for_image_generation(batch.codes)
         places = batch.starts[:, None] + torch.arange(batch.codes.shape[1], device=embeds.device)
         return embeds.scatter(1, places[..., None].expand_as(fed), fed.to(embeds.dtype))
-
-
-def _mark_last_image_token(kinds: list[Group]) -> None:
-    if Group.IMAGE in kinds:
-        kinds[len(kinds) - 1 - kinds[::-1].index(Group.IMAGE)] = Group.IMAGE_LAST

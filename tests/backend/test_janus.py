@@ -13,7 +13,7 @@ from aia import world
 from aia.intensity import Group
 from aia.probe import ATTENTION_NAME
 from backend.captures import Sampling
-from backend.families.janus import guide
+from backend.families.decoding import guide
 from backend.interface import Cancelled, Finished, PictureGrown, TextGrown, UserError
 
 GREEDY = Sampling(temperature=0.0, max_new_tokens=12)
@@ -89,7 +89,7 @@ def test_masses_equal_full_attention_maps_of_an_uncached_pass(model):
     fed = list(model.answer_tokens(prefill, GREEDY))[: len(capture.query_positions) - 1]
     ids = torch.cat([prefill.ids, torch.tensor(fed, dtype=torch.long)])[None]
     with eager_attention(model):
-        inputs = {"input_ids": ids, "pixel_values": prefill.pixels}
+        inputs = {"input_ids": ids, **prefill.inputs}
         maps = model.model(**inputs, output_attentions=True, use_cache=False).attentions
     groups = list(capture.token_groups)
     for layer, attention in enumerate(maps):

@@ -25,7 +25,8 @@ from aia.intensity import GROUPS, Group, group_index
 from aia.probe import ATTENTION_NAME, Probe, install
 from backend.captures import Sampling
 from backend.families import load_model
-from backend.families.janus import JanusModel, guide
+from backend.families.decoding import guide
+from backend.families.janus import JanusModel
 from backend.specs import find_spec
 
 WAYS = ("without capture", "with capture", "usual way")

@@ -1,0 +1,251 @@
+"""What every family does alike: keys, checks, streamed decoding under the probe, and the capture of it.
+
+A family says how its prompts are tokenised, what its positions are, and how its image tokens are made; see the methods
+that raise `NotImplementedError`. Does not know any family's tokens, nor stores or pages.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+
+from aia.intensity import GROUPS, Group, Task, group_index
+from aia.probe import Probe
+from backend.captures import Capture, CaptureKey, Sampling
+from backend.families.decoding import TokenChooser, branches_of, positions_of, stop_if
+from backend.interface import CancelFlag, Event, Finished, PictureGrown, TextGrown, UserError
+from backend.loading import four_bit_settings, load_pretrained, weights_revision
+from backend.pictures import picture_to_png, pixels_sha256
+from backend.specs import ModelSpec
+
+IMAGE_GROUPS = (Group.IMAGE, Group.IMAGE_LAST)
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """A tokenised prompt.
+
+    ids and groups int64 [N]; `inputs` is what the model's first pass wants besides ids, such as pixels; `grid` the rows
+    and columns of patches of the picture seen or to be drawn; `patches` the positions of a seen picture's patches in
+    raster order, int64 [rows · columns], by default all image tokens.
+    """
+
+    ids: torch.Tensor
+    groups: torch.Tensor
+    grid: tuple[int, int]
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    patches: torch.Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+
+class FamilyModel:
+    """One loaded model behind the `UnifiedModel` protocol; each family is a subclass."""
+
+    model_class: ClassVar[type[PreTrainedModel]]
+    unquantised: ClassVar[tuple[str, ...]] = ()  # parts that are small, or seen by every token
+
+    def __init__(self, spec: ModelSpec, four_bit: bool = False):
+        settings = four_bit_settings(self.unquantised) if four_bit else None
+        self.model, self.processor = load_pretrained(spec, self.model_class, settings)
+        self.tokenizer = self.processor.tokenizer
+        self.name = spec.name
+        self.adapter, self.adapted = "", None
+        self.revision = weights_revision(spec)
+        self.precision = "nf4" if four_bit else str(self.model.dtype).removeprefix("torch.")
+        self.device = self.model.device
+
+    # --- what a family says ---
+
+    @property
+    def text_config(self) -> PreTrainedConfig:
+        """The language model's own configuration."""
+        return self.model.config.text_config
+
+    def see(self, image: Image.Image) -> Image.Image:
+        """The picture as the model gets it after resizing and padding."""
+        raise NotImplementedError
+
+    def prefill(self, prompt: str, image: Image.Image | None = None) -> Prefill:
+        """Tokenise a question about `image`, or a drawing prompt where there is none. Raises `UserError`."""
+        raise NotImplementedError
+
+    def stop_tokens(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return frozenset({self.tokenizer.eos_token_id})
+
+    def image_codes(
+        self, prefill: Prefill, sampling: Sampling, probe: Probe | None = None, cancel: CancelFlag | None = None
+    ) -> Iterator[int]:
+        """The image tokens in the order they are made; `probe` is handed to every pass and extended."""
+        raise NotImplementedError
+
+    def draw(self, codes: list[int], grid: tuple[int, int]) -> Image.Image:
+        """Decode the image tokens made so far; patches that are not made yet are transparent."""
+        raise NotImplementedError
+
+    def drawing_steps(self, prefill: Prefill) -> tuple[int, int]:
+        """Image tokens of a drawing, and of one row of it."""
+        return prefill.grid[0] * prefill.grid[1], prefill.grid[1]
+
+    def describe_code(self, code: int) -> str:
+        """An image token as a person reads it in a list of tokens."""
+        return f"code {code}"
+
+    # --- keys and checks ---
+
+    @property
+    def context(self) -> int:
+        """Tokens that a sequence may have."""
+        return self.text_config.max_position_embeddings
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words and signs that become the unknown token, in order, each once; empty for a tokenizer without one."""
+        words = list(dict.fromkeys(re.findall(r"\w+|[^\w\s]+", prompt)))
+        if self.tokenizer.unk_token_id is None or not words:
+            return []
+        encoded = self.tokenizer(words, add_special_tokens=False).input_ids
+        return [w for w, ids in zip(words, encoded, strict=True) if self.tokenizer.unk_token_id in ids]
+
+    def understanding_key(self, image: Image.Image, prompt: str, sampling: Sampling) -> CaptureKey:
+        """The key of the capture that `understand` would make. Cheap: no model runs."""
+        return self._key(Task.UNDERSTANDING, prompt, pixels_sha256(self.see(image)), sampling)
+
+    def generation_key(self, prompt: str, sampling: Sampling) -> CaptureKey:
+        """The key of the capture that `generate` would make. Cheap: no model runs."""
+        return self._key(Task.GENERATION, prompt, "", sampling)
+
+    def _key(self, task: Task, prompt: str, image_sha256: str, sampling: Sampling) -> CaptureKey:
+        return CaptureKey(self.name, self.revision, self.precision, task, prompt, image_sha256, sampling, self.adapter)
+
+    def refuse_control_tokens(self, prompt: str) -> None:
+        """Raise `UserError` when a text holds a token that the tokenizer would take as control."""
+        for token in self.tokenizer.get_added_vocab():
+            if token in prompt:
+                raise UserError(f"The prompt contains “{token}”, which is a control token of {self.name}; remove it.")
+
+    def check_length(self, prefill: Prefill, new_tokens: int) -> None:
+        """Raise `UserError` when prompt and answer together are longer than the model can read."""
+        if prefill.length + new_tokens > self.context:
+            raise UserError(
+                f"Expected at most {self.context:,} tokens for {self.name}, got {prefill.length:,} of prompt and "
+                f"template with {new_tokens:,} to come; shorten the prompt or ask for fewer tokens."
+            )
+
+    # --- understanding ---
+
+    def understand(
+        self, image: Image.Image, prompt: str, sampling: Sampling, cancel: CancelFlag | None = None
+    ) -> Iterator[Event]:
+        """Answer the prompt about the image, token by token; then `Finished`."""
+        started = time.perf_counter()
+        prefill = self.prefill(prompt, image)
+        self.check_length(prefill, sampling.max_new_tokens)
+        seen = positions_of(prefill.groups, IMAGE_GROUPS) if prefill.patches is None else prefill.patches
+        probe = Probe(prefill.groups[None], rows="last", cross=seen)
+        fed: list[int] = []
+        text = ""
+        for token in self.answer_tokens(prefill, sampling, probe, cancel):
+            fed.append(token)
+            text = self.tokenizer.decode(fed, skip_special_tokens=True)
+            yield TextGrown(text)
+        key = self.understanding_key(image, prompt, sampling)
+        strings = [self.tokenizer.decode([token]) for token in fed]
+        yield Finished(self._capture(key, text, prefill, probe, strings, self.see(image), started, seen), cached=False)
+
+    @torch.inference_mode()
+    def answer_tokens(
+        self, prefill: Prefill, sampling: Sampling, probe: Probe | None = None, cancel: CancelFlag | None = None
+    ) -> Iterator[int]:
+        """Token ids of the answer, without the end token."""
+        choose, stops = TokenChooser(sampling), self.stop_tokens()
+        cache = DynamicCache(config=self.text_config)
+        inputs = {"input_ids": prefill.ids[None], **prefill.inputs}
+        passing = {} if probe is None else {"probe": probe}
+        for _ in range(sampling.max_new_tokens):
+            stop_if(cancel)
+            logits = self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1, **passing).logits
+            token = choose(logits[:, -1])
+            if token in stops:
+                return
+            yield token
+            self.extend(probe, 1)
+            inputs = {"input_ids": torch.tensor([[token]], device=self.device)}
+
+    # --- generation ---
+
+    def generate(self, prompt: str, sampling: Sampling, cancel: CancelFlag | None = None) -> Iterator[Event]:
+        """Draw the prompt, one row of patches at a time; then `Finished`."""
+        started = time.perf_counter()
+        prefill = self.prefill(prompt)
+        total, row = self.drawing_steps(prefill)
+        self.check_length(prefill, total)
+        words = positions_of(prefill.groups, (Group.PROMPT,))
+        probe = Probe(prefill.groups.expand(branches_of(sampling), -1), rows="last", cross=words)
+        codes: list[int] = []
+        for code in self.image_codes(prefill, sampling, probe, cancel):
+            codes.append(code)
+            if len(codes) % row == 0 and len(codes) < total:
+                yield PictureGrown(self.draw(codes, prefill.grid), len(codes), total)
+        picture = self.draw(codes, prefill.grid)
+        strings = [self.describe_code(code) for code in codes[:-1]]
+        key = self.generation_key(prompt, sampling)
+        yield Finished(self._capture(key, "", prefill, probe, strings, picture, started, words), cached=False)
+
+    # --- captures ---
+
+    def extend(self, probe: Probe | None, branches: int) -> None:
+        """Tell the probe that each branch is about to get one made token."""
+        if probe is not None:
+            probe.extend(torch.full((branches, 1), group_index(Group.GENERATED), device=self.device))
+
+    def _capture(
+        self,
+        key: CaptureKey,
+        text: str,
+        prefill: Prefill,
+        probe: Probe,
+        fed: list[str],
+        picture: Image.Image,
+        started: float,
+        cross_positions: torch.Tensor,
+    ) -> Capture:
+        """Assemble a capture; the row of a token that was made but never fed back does not exist."""
+        mass = probe.mass().float().cpu().numpy()  # [C, L, H, Q, G]
+        rows = mass.shape[3]
+        fed = fed[: rows - 1]
+        return Capture(
+            key=key,
+            text=text,
+            tokens=(*(self.tokenizer.decode([i]) for i in prefill.ids.tolist()), *fed),
+            token_groups=(*(GROUPS[g].value for g in prefill.groups.tolist()), *[Group.GENERATED.value] * len(fed)),
+            grid=prefill.grid,
+            seconds=time.perf_counter() - started,
+            created=time.time(),
+            picture_png=picture_to_png(picture),
+            mass=mass,
+            query_positions=(prefill.length - 1 + np.arange(rows)).astype(np.int32),
+            cross=probe.cross_attention()[0].cpu().numpy().astype(np.float16),
+            cross_positions=cross_positions.cpu().numpy().astype(np.int32),
+        )
+
+
+def hide_unmade(picture: Image.Image, made: int, grid: tuple[int, int]) -> Image.Image:
+    """The picture with all but the first `made` patches transparent, in raster order; itself when all are made."""
+    rows, columns = grid
+    if made >= rows * columns:
+        return picture
+    mask = np.arange(rows * columns).reshape(rows, columns) < made
+    alpha = Image.fromarray(mask.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
+    picture.putalpha(alpha)
+    return picture
