@@ -17,13 +17,14 @@ from app.components.chips import ExampleChips
 from app.components.picture import PictureChoice, PictureField
 from app.samples import UPLOAD_QUESTIONS, Samples
 from app.views import data_url
-from backend.captures import Capture, Sampling
+from backend.captures import Capture, CaptureKey, Sampling
 from backend.engine import BASE, GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING, Adapter
 from backend.interface import UserError
 from backend.pictures import MAX_FILE_BYTES, load_picture, pixels_sha256
-from backend.specs import ModelSpec
+from backend.specs import ModelSpec, Precision
 
 TASK_LABELS = {Task.UNDERSTANDING: "Understand", Task.GENERATION: "Draw"}
+PRECISION_LABELS = {Precision.FULL: "Full", Precision.INT8: "int8", Precision.NF4: "NF4"}
 
 # A sample brings its own example questions, and the first of them unless the user wrote their own.
 _ON_PICTURE_JS = """(choice, chips, question) => {
@@ -31,7 +32,7 @@ _ON_PICTURE_JS = """(choice, chips, question) => {
   const examples = choice.questions || chips.examples;
   return [{ examples, chosen: null }, untouched && choice.sample ? examples[0] : question];
 }"""
-FILLED = 13  # how many components a capture fills: `Form.filled`
+FILLED = 14  # how many components a capture fills: `Form.filled`
 _SHOW_STRENGTH_JS = """(adapter) => {
   document.querySelector("#lens-strength").classList.toggle("lens-shown", Boolean(adapter));
   return [];
@@ -72,6 +73,7 @@ class Request:
     guidance: float | None
     adapter: str | None
     strength: float | None
+    precision: Precision
 
     @property
     def fine_tuned(self) -> Adapter:
@@ -156,8 +158,8 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tup
         prompt = _make_prompt_field(samples)
         draw = gr.Button("Draw", variant="primary", elem_id="lens-draw")
     stop = gr.Button("Stop", elem_id="lens-stop")
-    sampling = _make_sampling_fields()
-    fields = [model, task, picture, question, prompt, *sampling, adapter, strength]
+    *sampling, precision = _make_settings_fields()
+    fields = [model, task, picture, question, prompt, *sampling, adapter, strength, precision]
     return Form(fields, examples, ask, draw, stop, [question.submit, prompt.submit])
 
 
@@ -203,10 +205,10 @@ def _fill_from(chips: ExampleChips, box: gr.Textbox) -> None:
     chips.select(fn=None, js="(chips) => chips.chosen", inputs=chips, outputs=box)
 
 
-def _make_sampling_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
-    """Seed, then temperature and length of an answer, then temperature and guidance of a drawing."""
+def _make_settings_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider, gr.Slider, gr.Radio]:
+    """Seed, temperature and length of an answer, temperature and guidance of a drawing, precision of the weights."""
     answer, drawing = UNDERSTANDING_SAMPLING, GENERATION_SAMPLING
-    with gr.Accordion("Sampling and seed", open=False, elem_id="lens-sampling"):
+    with gr.Accordion("Sampling, seed, weights", open=False, elem_id="lens-sampling"):
         with gr.Row(elem_id="lens-seed-row"):
             seed = gr.Number(label="Seed", value=0, precision=0, elem_id="lens-seed")
             new_seed = gr.Button("New seed", size="sm", elem_id="lens-new-seed")
@@ -221,7 +223,15 @@ def _make_sampling_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider,
         with gr.Column(elem_classes="lens-when-generation"):
             drawing_temperature = gr.Slider(*RANGES["temperature"], drawing.temperature, step=0.05, label="Temperature")
             guidance = gr.Slider(*RANGES["guidance"], drawing.guidance, step=0.5, label="Guidance", info="1 is none.")
-    return seed, answer_temperature, max_new_tokens, drawing_temperature, guidance
+        precision = gr.Radio(
+            [(label, value.value) for value, label in PRECISION_LABELS.items()],
+            value=Precision.FULL.value,
+            label="Weights",
+            info="int8 and NF4 take less memory and change the numbers a little.",
+            elem_id="lens-precision",
+            elem_classes="lens-segments lens-three",
+        )
+    return seed, answer_temperature, max_new_tokens, drawing_temperature, guidance, precision
 
 
 def fill_form(capture: Capture, samples: Samples) -> list[Any]:
@@ -230,14 +240,21 @@ def fill_form(capture: Capture, samples: Samples) -> list[Any]:
     A picture that is one of the samples is shown as that sample, any other as the capture keeps it.
     """
     key, skip = capture.key, gr.skip()
-    seed = key.sampling.seed
+    seed, precision = key.sampling.seed, precision_of(key).value
     if key.task == Task.GENERATION:
         guided = (key.sampling.temperature, key.sampling.guidance)
-        return [key.model, key.task.value, skip, skip, key.prompt, seed, skip, skip, *guided, skip, skip, skip]
+        drawn = [key.model, key.task.value, skip, skip, key.prompt, seed, skip, skip, *guided]
+        return [*drawn, skip, skip, precision, skip]
     choice = choose_picture(capture, samples)
     answered = (key.sampling.temperature, key.sampling.max_new_tokens)
     examples = {"examples": choice.questions, "chosen": None}
-    return [key.model, key.task.value, choice, key.prompt, skip, seed, *answered, skip, skip, skip, skip, examples]
+    asked = [key.model, key.task.value, choice, key.prompt, skip, seed, *answered, skip, skip]
+    return [*asked, skip, skip, precision, examples]
+
+
+def precision_of(key: CaptureKey) -> Precision:
+    """The choice that a capture was made with; any dtype is full precision."""
+    return Precision(key.precision) if key.precision in set(Precision) else Precision.FULL
 
 
 def choose_picture(capture: Capture, samples: Samples) -> PictureChoice:

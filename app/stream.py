@@ -29,9 +29,9 @@ from app.components.picture import PictureChoice
 from app.components.result import ResultView, State
 from app.form import Request, parse_request
 from app.samples import Samples
-from app.words import BROKEN
+from app.words import BROKEN, describe_preparing
 from backend.engine import Engine
-from backend.interface import Cancelled, Event, Finished, Notice, PictureGrown, TextGrown, UserError
+from backend.interface import Cancelled, Event, Finished, Notice, PictureGrown, Preparing, TextGrown, UserError
 from backend.pictures import load_picture
 
 logger = logging.getLogger(__name__)
@@ -126,9 +126,10 @@ class Stream:
                 yield Update(growing)
 
     def _start(self, asked: Request, picture: Image.Image | None, flag: threading.Event) -> Iterator[Event]:
+        how = (asked.sampling, flag, asked.fine_tuned, asked.precision)
         if picture is not None:
-            return self._engine.understand(asked.model, picture, asked.words, asked.sampling, flag, asked.fine_tuned)
-        return self._engine.generate(asked.model, asked.words, asked.sampling, flag, asked.fine_tuned)
+            return self._engine.understand(asked.model, picture, asked.words, *how)
+        return self._engine.generate(asked.model, asked.words, *how)
 
     def _finish(self, event: Finished, notices: tuple[str, ...]) -> Update:
         saved = event.cached or event.capture.id in self._engine.store
@@ -139,9 +140,12 @@ class Stream:
 def grow(view: ResultView, event: Event) -> ResultView:
     """The running card after one more event."""
     if isinstance(event, TextGrown):
-        return replace(view, answer=event.text)
+        return replace(view, answer=event.text, stage="", progress=None)
     if isinstance(event, PictureGrown):
-        return replace(view, picture=views.preview_url(event.picture), progress=event.done / event.total)
+        return replace(view, stage="", picture=views.preview_url(event.picture), progress=event.done / event.total)
+    if isinstance(event, Preparing):
+        share = event.done / event.total if event.total else None
+        return replace(view, stage=describe_preparing(event), progress=share)
     if isinstance(event, Notice):
         return replace(view, notices=(*view.notices, event.text))
     return view

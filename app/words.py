@@ -6,6 +6,7 @@ import numpy as np
 
 from aia.intensity import Definition, Task
 from backend.captures import Capture
+from backend.interface import Preparing
 
 CURVE_SUBTITLE = {
     Task.UNDERSTANDING: "Share of attention that the answer's tokens give to the image, layer by layer. "
@@ -109,3 +110,10 @@ def describe_pull(word: str, layer_shares: np.ndarray) -> str:
         f"on average it got {format_share(layer_shares.mean())} of their attention, "
         f"most in layer {top + 1} ({format_share(layer_shares[top])})."
     )
+
+
+def describe_preparing(event: Preparing) -> str:
+    """What is done before a model runs, such as "fetching Janus-Pro-1B, 1.2 of 4.0 GiB"."""
+    if not event.total:
+        return event.text
+    return f"{event.text}, {event.done / 2**30:.1f} of {event.total / 2**30:.1f} GiB"

@@ -15,9 +15,10 @@ from PIL import Image
 
 from aia.intensity import Task
 from backend.captures import Capture, Sampling
+from backend.downloads import bring_here
 from backend.families import load_model
-from backend.interface import CancelFlag, Event, Finished, Notice, UnifiedModel, UserError
-from backend.specs import SPECS, ModelSpec, find_spec
+from backend.interface import CancelFlag, Event, Finished, Notice, Preparing, UnifiedModel, UserError
+from backend.specs import SPECS, ModelSpec, Precision, find_spec
 from backend.store import CaptureStore
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,15 @@ class Adapter:
 BASE = Adapter()
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A model as a request wants it."""
+
+    spec: ModelSpec
+    adapter: Adapter = BASE
+    precision: Precision = Precision.FULL
+
+
 def no_adapters(adapter_id: str) -> Path:
     raise UserError("No adapter is stored here; fine-tune a model first, or choose none.")
 
@@ -63,7 +73,7 @@ class Engine:
         self.store = store
         self._lock = threading.Lock()
         self._loaded: UnifiedModel | None = None
-        self._source: ModelSpec | None = None  # of what is loaded
+        self._source: tuple[ModelSpec, Precision] | None = None  # of what is loaded
 
     def spec(self, name: str) -> ModelSpec:
         """The spec of that name. Raises `UserError` naming the known ones."""
@@ -77,22 +87,29 @@ class Engine:
         device = "CPU" if model.device.type == "cpu" else model.device.type.upper()
         return f"{model.name} · {model.precision} · {device}"
 
-    def load(self, name: str, adapter: Adapter = BASE) -> UnifiedModel:
+    def load(self, name: str, adapter: Adapter = BASE, precision: Precision = Precision.FULL) -> UnifiedModel:
         """The model of that name, loaded if it is not, with that adapter put on or none."""
-        with self._lock:
-            return self._prepare(self.spec(name), adapter)
+        wanted = Wanted(self.spec(name), adapter, precision)
+        fetching = bring_here(wanted.spec)
+        while True:
+            try:
+                next(fetching)
+            except StopIteration as here:
+                with self._lock:
+                    return self._prepare(replace(wanted, spec=here.value))
 
     def adopt(self, model: UnifiedModel) -> None:
         """Take over a model that was loaded elsewhere, as the one of its name."""
-        self._loaded, self._source = model, self.spec(model.name)
+        self._loaded, self._source = model, (self.spec(model.name), Precision.FULL)
 
-    def _prepare(self, spec: ModelSpec, adapter: Adapter) -> UnifiedModel:
+    def _prepare(self, wanted: Wanted) -> UnifiedModel:
         """Under the lock: what runs next must find the model as it was asked for."""
+        adapter = wanted.adapter
         folder = self.find_adapter(adapter.id) if adapter.id and adapter.strength else None
-        source = _source_of(spec, folder, adapter.strength)
+        source = _source_of(wanted.spec, folder, adapter.strength), wanted.precision
         if self._loaded is None or self._source != source:
             self._loaded = None
-            self._loaded, self._source = load_model(source), source
+            self._loaded, self._source = load_model(source[0], precision=source[1]), source
         if folder is not None or self._loaded.adapter:
             from backend.adapters import apply_adapter
 
@@ -114,6 +131,7 @@ class Engine:
         sampling: Sampling = UNDERSTANDING_SAMPLING,
         cancel: CancelFlag | None = None,
         adapter: Adapter = BASE,
+        precision: Precision = Precision.FULL,
     ) -> Iterator[Event]:
         """Answer `prompt` about `image`: events, the last one `Finished`.
 
@@ -121,9 +139,9 @@ class Engine:
         """
         prompt, sampling = check_request(prompt, sampling, Task.UNDERSTANDING)
         yield from self._run(
-            self._spec_for(model, Task.UNDERSTANDING),
-            adapter,
+            Wanted(self._spec_for(model, Task.UNDERSTANDING), adapter, precision),
             prompt,
+            cancel,
             lambda loaded: loaded.understanding_key(image, prompt, sampling),
             lambda loaded: loaded.understand(image, prompt, sampling, cancel),
         )
@@ -135,13 +153,14 @@ class Engine:
         sampling: Sampling = GENERATION_SAMPLING,
         cancel: CancelFlag | None = None,
         adapter: Adapter = BASE,
+        precision: Precision = Precision.FULL,
     ) -> Iterator[Event]:
         """Draw `prompt`: events, the last one `Finished`. Raises as `understand`."""
         prompt, sampling = check_request(prompt, sampling, Task.GENERATION)
         yield from self._run(
-            self._spec_for(model, Task.GENERATION),
-            adapter,
+            Wanted(self._spec_for(model, Task.GENERATION), adapter, precision),
             prompt,
+            cancel,
             lambda loaded: loaded.generation_key(prompt, sampling),
             lambda loaded: loaded.generate(prompt, sampling, cancel),
         )
@@ -152,16 +171,21 @@ class Engine:
             raise UserError(f"{spec.title} cannot do {task.value}; choose a model that can.")
         return spec
 
-    def _run(self, spec: ModelSpec, adapter: Adapter, prompt: str, make_key, start) -> Iterator[Event]:
+    def _run(self, wanted: Wanted, prompt: str, cancel: CancelFlag | None, make_key, start) -> Iterator[Event]:
         """Notices first; then the stored capture at once, or the model's events and a new one."""
-        loaded = self.load(spec.name, adapter)
+        here = yield from bring_here(wanted.spec, cancel)  # outside the lock: others go on meanwhile
+        wanted = replace(wanted, spec=here)
+        if self._source is None or self._source[0].name != here.name:
+            yield Preparing(f"loading {here.title}")
+        with self._lock:
+            loaded = self._prepare(wanted)
         unknown = loaded.unknown_words(prompt)
         if unknown:
             yield Notice(say_unknown(loaded.name, unknown))
         stored = self.store.get(make_key(loaded).id)
         if stored is None:
             with self._lock:
-                loaded = self._prepare(spec, adapter)  # another request may have switched meanwhile
+                loaded = self._prepare(wanted)  # another request may have switched meanwhile
                 stored = self.store.get(make_key(loaded).id)  # or an equal one may have been ahead in the queue
                 if stored is None:
                     yield from self._compute(lambda: start(loaded))

@@ -34,6 +34,15 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """The model is on its way: what is being done, and bytes so far of how many; 0 of 0 where nobody knows."""
+
+    text: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class TextGrown:
     """One more answer token. `text` is the whole answer so far."""
 
@@ -57,7 +66,7 @@ class Finished:
     cached: bool
 
 
-Event = Notice | TextGrown | PictureGrown | Finished
+Event = Notice | Preparing | TextGrown | PictureGrown | Finished
 
 
 class CancelFlag(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,9 +17,10 @@ from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel, Pro
 
 from aia import probe
 from backend.interface import UserError
-from backend.specs import ModelSpec
+from backend.specs import ModelSpec, Precision
 
 logger = logging.getLogger(__name__)
+
 
 _WHAT_DETERMINES_RESULTS = ("*.safetensors", "config.json", "*processor*.json", "tokenizer*.json", "*.jinja")
 
@@ -38,7 +40,11 @@ def choose_device_and_dtype() -> tuple[torch.device, torch.dtype]:
 
 
 def load_pretrained(
-    spec: ModelSpec, model_class: type[PreTrainedModel], four_bit: BitsAndBytesConfig | None = None
+    spec: ModelSpec,
+    model_class: type[PreTrainedModel],
+    quantisation: BitsAndBytesConfig | None = None,
+    load_processor: Callable[..., ProcessorMixin] = AutoProcessor.from_pretrained,
+    language_config: str = "text_config",
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load weights and processor, ready for inference, the language model's attention under the probe.
 
@@ -46,9 +52,9 @@ def load_pretrained(
     """
     device, dtype = choose_device_and_dtype()
     revision = spec.revision or None
-    placing = {} if four_bit is None else {"quantization_config": four_bit, "device_map": {"": device}}
+    placing = {} if quantisation is None else {"quantization_config": quantisation, "device_map": {"": device}}
     try:
-        processor = AutoProcessor.from_pretrained(spec.source, revision=revision)
+        processor = load_processor(spec.source, revision=revision)
         model = model_class.from_pretrained(
             spec.source, revision=revision, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=True, **placing
         )
@@ -57,15 +63,22 @@ def load_pretrained(
         raise UserError(
             f"The weights of {spec.name} could not be read; fetch the whole repository again, or choose another model."
         ) from error
-    if four_bit is None:
+    if quantisation is None:
         model = model.to(device)
     model = model.eval().requires_grad_(False)
-    probe.install(model)
+    probe.install(model, language_config)
     return model, processor
 
 
-def four_bit_settings(kept: tuple[str, ...]) -> BitsAndBytesConfig:
-    """NF4 with double quantisation for linear layers, but for modules of these names (`kept`)."""
+def quantisation_settings(precision: Precision, kept: tuple[str, ...]) -> BitsAndBytesConfig | None:
+    """How the linear layers are stored, but for modules of these names (`kept`); None for full precision.
+
+    NF4 quantises its own scales as well (double quantisation) and computes in the device's precision.
+    """
+    if precision == Precision.FULL:
+        return None
+    if precision == Precision.INT8:
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(kept))
     _, dtype = choose_device_and_dtype()
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -74,6 +87,11 @@ def four_bit_settings(kept: tuple[str, ...]) -> BitsAndBytesConfig:
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=list(kept),
     )
+
+
+def name_precision(precision: Precision, dtype: torch.dtype) -> str:
+    """What a capture's key says: "nf4", "int8", or the dtype of unquantised weights."""
+    return str(dtype).removeprefix("torch.") if precision == Precision.FULL else precision.value
 
 
 def weights_revision(spec: ModelSpec) -> str:

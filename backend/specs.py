@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from aia.intensity import Task
@@ -10,6 +11,14 @@ from backend.interface import UserError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BOTH_TASKS = frozenset(Task)
+
+
+class Precision(StrEnum):
+    """How weights are held: as the device wants them (see `backend.loading`), or quantised by bitsandbytes."""
+
+    FULL = "full"
+    INT8 = "int8"
+    NF4 = "nf4"
 
 
 @dataclass(frozen=True)

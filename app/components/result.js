@@ -21,7 +21,7 @@ function draw(view) {
   const title = view.task === "understanding" ? "Answer" : "Drawing";
   card.dataset.task = view.task;
   part("h2").textContent = title;
-  part(".lens-facts").textContent = view.state === "running" ? "running …" : view.facts;
+  part(".lens-facts").textContent = view.state === "running" ? (view.stage || "running") + " …" : view.facts;
   part(".lens-prompt").textContent = view.prompt;
   picture.hidden = !view.picture;
   if (view.picture) picture.src = view.picture;

@@ -39,6 +39,7 @@ class ResultView:
     task: str = ""
     prompt: str = ""
     picture: str = ""  # data URL
+    stage: str = ""  # what is done before the model runs
     answer: str = ""  # while it grows
     progress: float | None = None  # 0…1 of a drawing
     chips: tuple[Chip, ...] = ()

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from aia.batch import Trainable
 from backend.interface import UnifiedModel, UserError
-from backend.specs import ModelSpec
+from backend.specs import ModelSpec, Precision
 
 
-def load_model(spec: ModelSpec, adapter: Path | None = None, four_bit: bool = False) -> UnifiedModel:
+class Family(NamedTuple):
+    """Where a family's classes are, as "file:class" in this package; imported when a model of it is loaded."""
+
+    model: str
+    training: str | None = None  # None for a family that cannot be trained
+
+
+FAMILIES: dict[str, Family] = {
+    "janus": Family("janus:JanusModel", "janus_training:JanusTraining"),
+    "emu3": Family("emu3:Emu3Model", "emu3_training:Emu3Training"),
+    "qwen3_vl": Family("qwen_vl:Qwen3VLModel"),
+    "qwen2_5_vl": Family("qwen_vl:Qwen25VLModel"),
+    "internvl": Family("internvl:InternVLModel"),
+    "llava_onevision": Family("llava_onevision:LlavaOnevisionModel"),
+    "chameleon": Family("chameleon:ChameleonModel"),
+}
+
+
+def load_model(spec: ModelSpec, adapter: Path | None = None, precision: Precision = Precision.FULL) -> UnifiedModel:
     """Load the model of a spec with its family's class; `adapter` is a folder that a fine-tune left.
 
     That is a PEFT adapter, put onto the spec's weights, or whole weights, taken instead of them.
     Raises `UserError` if the folder is neither or belongs to another model.
     """
     from backend.adapters import apply_adapter, whole_weights
-    from backend.families.janus import JanusModel
 
-    families = {"janus": JanusModel}
-    model = families[spec.family](whole_weights(spec, adapter) if adapter else spec, four_bit)
+    model_class = _find_class(FAMILIES[spec.family].model)
+    model = model_class(whole_weights(spec, adapter) if adapter else spec, precision)
     if adapter:
         apply_adapter(model, adapter)
     return model
@@ -27,9 +46,14 @@ def load_model(spec: ModelSpec, adapter: Path | None = None, four_bit: bool = Fa
 
 def as_trainable(model: UnifiedModel) -> Trainable:
     """The same loaded model as the trainer sees it. Raises `UserError` for a family that cannot be trained."""
-    from backend.families.janus import JanusModel
-    from backend.families.janus_training import JanusTraining
+    for family in FAMILIES.values():
+        if family.training and isinstance(model, _find_class(family.model)):
+            return _find_class(family.training)(model)
+    can = ", ".join(name for name, family in FAMILIES.items() if family.training)
+    raise UserError(f"{model.name} cannot be fine-tuned; choose a model of one of these families: {can}.")
 
-    if isinstance(model, JanusModel):
-        return JanusTraining(model)
-    raise UserError(f"{model.name} cannot be fine-tuned; choose a model of the Janus family.")
+
+def _find_class(place: str) -> type:
+    """The class at "file:class" in this package."""
+    file, name = place.split(":")
+    return getattr(import_module(f"{__name__}.{file}"), name)

@@ -9,22 +9,22 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import AutoProcessor, DynamicCache, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from aia.intensity import GROUPS, Group, Task, group_index
 from aia.probe import Probe
 from backend.captures import Capture, CaptureKey, Sampling
 from backend.families.decoding import TokenChooser, branches_of, positions_of, stop_if
 from backend.interface import CancelFlag, Event, Finished, PictureGrown, TextGrown, UserError
-from backend.loading import four_bit_settings, load_pretrained, weights_revision
+from backend.loading import load_pretrained, name_precision, quantisation_settings, weights_revision
 from backend.pictures import picture_to_png, pixels_sha256
-from backend.specs import ModelSpec
+from backend.specs import ModelSpec, Precision
 
 IMAGE_GROUPS = (Group.IMAGE, Group.IMAGE_LAST)
 
@@ -54,23 +54,31 @@ class FamilyModel:
 
     model_class: ClassVar[type[PreTrainedModel]]
     unquantised: ClassVar[tuple[str, ...]] = ()  # parts that are small, or seen by every token
+    language_config: ClassVar[str] = "text_config"  # the language model's part of the configuration; empty for all
 
-    def __init__(self, spec: ModelSpec, four_bit: bool = False):
-        settings = four_bit_settings(self.unquantised) if four_bit else None
-        self.model, self.processor = load_pretrained(spec, self.model_class, settings)
+    def __init__(self, spec: ModelSpec, precision: Precision = Precision.FULL):
+        settings = quantisation_settings(precision, self.unquantised)
+        self.model, self.processor = load_pretrained(
+            spec, self.model_class, settings, self.load_processor, self.language_config
+        )
         self.tokenizer = self.processor.tokenizer
         self.name = spec.name
         self.adapter, self.adapted = "", None
         self.revision = weights_revision(spec)
-        self.precision = "nf4" if four_bit else str(self.model.dtype).removeprefix("torch.")
+        self.precision = name_precision(precision, self.model.dtype)
         self.device = self.model.device
 
     # --- what a family says ---
 
+    @classmethod
+    def load_processor(cls, source: str, revision: str | None = None) -> ProcessorMixin:
+        """The tokenizer and image processor of a folder or hub id."""
+        return AutoProcessor.from_pretrained(source, revision=revision)
+
     @property
     def text_config(self) -> PreTrainedConfig:
         """The language model's own configuration."""
-        return self.model.config.text_config
+        return getattr(self.model.config, self.language_config) if self.language_config else self.model.config
 
     def see(self, image: Image.Image) -> Image.Image:
         """The picture as the model gets it after resizing and padding."""
@@ -79,6 +87,20 @@ class FamilyModel:
     def prefill(self, prompt: str, image: Image.Image | None = None) -> Prefill:
         """Tokenise a question about `image`, or a drawing prompt where there is none. Raises `UserError`."""
         raise NotImplementedError
+
+    def drawing_prefill(self, prompt: str, size: str = "") -> Prefill:
+        """Tokenise a drawing prompt; `size` as in `Sampling`. Raises `UserError`, also for a size it cannot draw."""
+        if size:
+            raise UserError(f"Expected no size for {self.name}, which draws one size only, got {size}; leave it out.")
+        return self.prefill(prompt)
+
+    def first_inputs(self, prefill: Prefill) -> dict[str, torch.Tensor]:
+        """What the pass of a prompt wants."""
+        return {"input_ids": prefill.ids[None], **prefill.inputs}
+
+    def next_inputs(self, prefill: Prefill, token: int, made: int) -> dict[str, torch.Tensor]:
+        """What the pass of an answer token wants; `made` counts the answer tokens before it."""
+        return {"input_ids": torch.tensor([[token]], device=self.device)}
 
     def stop_tokens(self) -> frozenset[int]:
         """Tokens that end an answer."""
@@ -90,13 +112,22 @@ class FamilyModel:
         """The image tokens in the order they are made; `probe` is handed to every pass and extended."""
         raise NotImplementedError
 
+    def branch_groups(self, prefill: Prefill, sampling: Sampling) -> torch.Tensor:
+        """Key groups [C, N] of a drawing's branches, the conditional one first: by default alike."""
+        return prefill.groups.expand(branches_of(sampling), -1)
+
     def draw(self, codes: list[int], grid: tuple[int, int]) -> Image.Image:
         """Decode the image tokens made so far; patches that are not made yet are transparent."""
         raise NotImplementedError
 
     def drawing_steps(self, prefill: Prefill) -> tuple[int, int]:
-        """Image tokens of a drawing, and of one row of it."""
+        """Image tokens of a drawing, and of one row of it, row ends included."""
         return prefill.grid[0] * prefill.grid[1], prefill.grid[1]
+
+    def patch_rows(self, prefill: Prefill) -> np.ndarray:
+        """Which of a drawing's image tokens is each patch: int32 [rows · columns] in raster order."""
+        total, row = self.drawing_steps(prefill)
+        return np.arange(total, dtype=np.int32).reshape(-1, row)[:, : prefill.grid[1]].reshape(-1)
 
     def describe_code(self, code: int) -> str:
         """An image token as a person reads it in a list of tokens."""
@@ -170,9 +201,9 @@ class FamilyModel:
         """Token ids of the answer, without the end token."""
         choose, stops = TokenChooser(sampling), self.stop_tokens()
         cache = DynamicCache(config=self.text_config)
-        inputs = {"input_ids": prefill.ids[None], **prefill.inputs}
+        inputs = self.first_inputs(prefill)
         passing = {} if probe is None else {"probe": probe}
-        for _ in range(sampling.max_new_tokens):
+        for made in range(sampling.max_new_tokens):
             stop_if(cancel)
             logits = self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1, **passing).logits
             token = choose(logits[:, -1])
@@ -180,18 +211,18 @@ class FamilyModel:
                 return
             yield token
             self.extend(probe, 1)
-            inputs = {"input_ids": torch.tensor([[token]], device=self.device)}
+            inputs = self.next_inputs(prefill, token, made)
 
     # --- generation ---
 
     def generate(self, prompt: str, sampling: Sampling, cancel: CancelFlag | None = None) -> Iterator[Event]:
         """Draw the prompt, one row of patches at a time; then `Finished`."""
         started = time.perf_counter()
-        prefill = self.prefill(prompt)
+        prefill = self.drawing_prefill(prompt, sampling.size)
         total, row = self.drawing_steps(prefill)
         self.check_length(prefill, total)
         words = positions_of(prefill.groups, (Group.PROMPT,))
-        probe = Probe(prefill.groups.expand(branches_of(sampling), -1), rows="last", cross=words)
+        probe = Probe(self.branch_groups(prefill, sampling), rows="last", cross=words)
         codes: list[int] = []
         for code in self.image_codes(prefill, sampling, probe, cancel):
             codes.append(code)
@@ -200,7 +231,8 @@ class FamilyModel:
         picture = self.draw(codes, prefill.grid)
         strings = [self.describe_code(code) for code in codes[:-1]]
         key = self.generation_key(prompt, sampling)
-        yield Finished(self._capture(key, "", prefill, probe, strings, picture, started, words), cached=False)
+        capture = self._capture(key, "", prefill, probe, strings, picture, started, words)
+        yield Finished(replace(capture, patch_rows=self.patch_rows(prefill)), cached=False)
 
     # --- captures ---
 

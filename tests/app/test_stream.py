@@ -18,7 +18,8 @@ from app.form import Request, fill_form, parse_request
 from app.samples import load_samples
 from app.stream import MAX_BODY_BYTES, Stream
 from backend.engine import BASE, Adapter
-from backend.interface import UserError
+from backend.interface import Preparing, UserError
+from backend.specs import Precision
 from backend.store import StoreFull
 
 SAMPLES = load_samples()
@@ -35,6 +36,7 @@ FIELDS = {
     "guidance": 3.0,
     "adapter": "",
     "strength": 1.0,
+    "precision": Precision.FULL,
 }
 
 
@@ -304,10 +306,25 @@ def test_one_run_at_a_time_and_who_hangs_up_in_the_line_never_starts(stream, mod
 
 def test_the_chosen_adapter_and_its_strength_reach_the_engine(stream, engine, monkeypatch):
     asked = []
-    monkeypatch.setattr(engine, "_prepare", lambda spec, adapter: asked.append(adapter) or engine._loaded)
+    monkeypatch.setattr(engine, "_prepare", lambda wanted: asked.append(wanted.adapter) or engine._loaded)
     run(stream, adapter="0" * 16, strength=0.5)
     run(stream)
     assert {Adapter("0" * 16, 0.5), BASE} == set(asked)
+
+
+def test_the_precision_reaches_the_engine_and_a_model_on_its_way_is_shown(stream, engine, monkeypatch):
+    asked = []
+
+    def fetch(spec, cancel=None):
+        yield Preparing("fetching Far", 2**30, 4 * 2**30)
+        return spec
+
+    monkeypatch.setattr("backend.engine.bring_here", fetch)
+    monkeypatch.setattr("app.stream.UPDATE_SECONDS", 0)
+    monkeypatch.setattr(engine, "_prepare", lambda wanted: asked.append(wanted.precision) or engine._loaded)
+    first, *_, last = run(stream, precision=Precision.NF4)
+    assert first.result.stage == "fetching Far, 1.0 of 4.0 GiB" and first.result.progress == 0.25
+    assert set(asked) == {Precision.NF4} and last.result.stage == ""
 
 
 def test_an_adapter_that_is_gone_is_told_in_one_sentence(stream):

@@ -19,9 +19,9 @@ from backend.engine import (
     normal_sampling,
     say_unknown,
 )
-from backend.interface import Cancelled, Finished, Notice, UserError
+from backend.interface import Cancelled, Finished, Notice, Preparing, UserError
 from backend.loading import weights_revision
-from backend.specs import SPECS
+from backend.specs import SPECS, Precision
 from backend.store import CaptureStore, StoreFull
 
 PICTURE = Image.fromarray(world.draw_scene(world.Scene((world.Thing("red", "star", "large", 32, 32),))))
@@ -161,6 +161,27 @@ def test_the_engine_loads_the_embedded_model_and_says_what_runs(tmp_path):
     assert engine.state() == "no model loaded"
     engine.load("tiny-janus")
     assert engine.state() == "tiny-janus · float32 · CPU"
+
+
+def test_precisions_are_captures_of_their_own_and_hardly_change_the_curve(engine):
+    asked = ("tiny-janus", PICTURE, "what colour is the star?", UNDERSTANDING_SAMPLING)
+    full, int8, nf4 = (run(engine.understand(*asked, precision=p))[-1].capture for p in Precision)
+    assert [c.key.precision for c in (full, int8, nf4)] == ["float32", "int8", "nf4"]
+    assert len({full.id, int8.id, nf4.id}) == 3 and full.text == int8.text == nf4.text
+    apart = [np.abs(c.intensity("figure") - full.intensity("figure")).max() for c in (int8, nf4)]
+    assert 0 < apart[0] < apart[1] < 0.05
+    assert "nf4" in engine.state()
+    assert run(engine.understand(*asked))[-1].cached
+
+
+def test_a_model_that_is_being_fetched_says_so_and_then_runs(engine, monkeypatch):
+    def bring_here(spec, cancel=None):
+        yield Preparing(f"fetching {spec.title}", 1, 2)
+        return spec
+
+    monkeypatch.setattr("backend.engine.bring_here", bring_here)
+    events = run(engine.understand("tiny-janus", PICTURE, "what colour is the star?"))
+    assert events[0] == Preparing("fetching tiny-janus", 1, 2)
 
 
 def test_an_equal_request_that_was_ahead_in_the_queue_is_not_computed_again(engine):

@@ -27,7 +27,7 @@ from backend.families import load_model
 from backend.families.janus_training import JanusTraining
 from backend.finetune import RunFolder, finetune
 from backend.interface import Cancelled, UserError
-from backend.specs import SPECS
+from backend.specs import SPECS, Precision
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {
@@ -122,7 +122,8 @@ def by_task(distance):
 def test_other_methods_train_and_are_taken_up_again(method, tmp_path):
     result = finetune(tmp_path / "run", quick(method=method, steps=3))
     assert result["after"]["intensity"] != result["before"]["intensity"]
-    model = load_model(SPECS[0], adapter=Path(result["adapter"]), four_bit=method == "qlora")
+    precision = Precision.NF4 if method == "qlora" else Precision.FULL
+    model = load_model(SPECS[0], adapter=Path(result["adapter"]), precision=precision)
     assert model.answer_batch([Image.new("RGB", (64, 64))], ["how many objects are there?"])
 
 
@@ -151,15 +152,17 @@ def test_ratios_choose_the_tasks_of_steps():
 
 
 def run_in_child(folder, config):
-    """Run in a forked process, which needs no second start of PyTorch."""
+    """Run in a forked process, which needs no second start of PyTorch; before its end it waits to be killed."""
     torch.set_num_threads(1)
-    finetune(folder, config)
+    finetune(folder, config, lambda event: time.sleep(600) if event["event"] == "finished" else None)
     os._exit(0)
 
 
 def test_killed_at_ten_random_moments_and_resumed_ends_bit_for_bit_alike(tmp_path):
     """SIGKILL somewhere in a random step, while measuring, or in the middle of a checkpoint."""
-    rng, fork = random.Random(int(time.time())), multiprocessing.get_context("fork")
+    seed = int(time.time())
+    print(f"seed of the moments: {seed}")
+    rng, fork = random.Random(seed), multiprocessing.get_context("fork")
     config = quick(steps=10, checkpoint_every=3, lora_dropout=0.1, batch_size=2)
     finetune(tmp_path / "whole", config)
     for number in range(10):
@@ -172,7 +175,7 @@ def test_killed_at_ten_random_moments_and_resumed_ends_bit_for_bit_alike(tmp_pat
         time.sleep(rng.random() * 0.1)
         os.kill(child.pid, signal.SIGKILL)
         child.join()
-        assert child.exitcode == -signal.SIGKILL, "the run was over before it was killed"
+        assert child.exitcode == -signal.SIGKILL, "the run broke off before it was killed"
         if not run.config.exists():
             continue
         finetune(run.path, None)

@@ -208,7 +208,7 @@ def assert_chart_is_painted(picture):
 
 def test_a_permalink_in_a_new_tab_and_a_reload_show_the_capture(open_page):
     page = open_page()
-    page.get_by_role("button", name="Sampling and seed").click()
+    page.get_by_role("button", name="Sampling, seed, weights").click()
     page.fill("#lens-seed input", "41")
     draw(page, "a blue star")
     choose_definition(page, "training")
@@ -224,7 +224,7 @@ def test_a_permalink_in_a_new_tab_and_a_reload_show_the_capture(open_page):
         expect(tab.get_by_role("radio", name="Draw")).to_be_checked()
         expect(tab.locator("#lens-prompt textarea")).to_have_value("a blue star")
         if not tab.locator("#lens-seed").is_visible():
-            tab.get_by_role("button", name="Sampling and seed").click()
+            tab.get_by_role("button", name="Sampling, seed, weights").click()
         expect(tab.locator("#lens-seed input")).to_have_value("41")
 
 
