@@ -78,6 +78,7 @@ def quantisation_settings(precision: Precision, kept: tuple[str, ...]) -> BitsAn
     if precision == Precision.FULL:
         return None
     if precision == Precision.INT8:
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # else a line for every product on a CPU
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(kept))
     _, dtype = choose_device_and_dtype()
     return BitsAndBytesConfig(
