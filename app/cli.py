@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from aia.intensity import Definition, Task
-from app import training_commands
+from app import model_commands, training_commands
 from app.console import (
     Adapter,
     Guidance,
@@ -22,6 +22,7 @@ from app.console import (
     Prompt,
     Seed,
     Temperature,
+    Weights,
     check_fit,
     check_parent,
     check_tasks,
@@ -33,11 +34,13 @@ from app.console import (
     print_curve,
     print_report,
     print_scores,
+    read_precision,
     show_progress,
     write_file,
     write_json,
     write_targets,
 )
+from app.settings import settings_from_environment
 from backend.captures import Sampling
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_sampling
 from backend.interface import UserError
@@ -97,6 +100,7 @@ def understand(
     model: Model = "tiny-janus",
     seed: Seed = 0,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy, as the published figures are.")] = 0.0,
+    precision: Weights = "full",
     json_file: Json = None,
 ) -> None:
     """Ask about an image and measure how much the answer looks at it."""
@@ -105,7 +109,8 @@ def understand(
     check_parent(json_file)
     picture = load_picture(existing_file(image))
     sampling = replace(UNDERSTANDING_SAMPLING, seed=seed, temperature=temperature)
-    capture = follow(open_engine().understand(model, picture, prompt, sampling))
+    weights = read_precision(precision)
+    capture = follow(open_engine().understand(model, picture, prompt, sampling, precision=weights))
     typer.echo(capture.text)
     print_curve(capture)
     write_json(json_file, capture.summary())
@@ -119,13 +124,15 @@ def generate(
     seed: Seed = 0,
     guidance: Guidance = GENERATION_SAMPLING.guidance,
     temperature: Temperature = GENERATION_SAMPLING.temperature,
+    precision: Weights = "full",
     json_file: Json = None,
 ) -> None:
     """Draw a prompt and measure how much the image looks at it."""
     check_parent(out)
     check_parent(json_file)
     sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
-    capture = follow(open_engine().generate(model, prompt, sampling))
+    weights = read_precision(precision)
+    capture = follow(open_engine().generate(model, prompt, sampling, precision=weights))
     write_file(out, capture.picture_png)
     typer.echo(f"wrote {out}")
     print_curve(capture)
@@ -140,6 +147,7 @@ def evaluate(
     seed: Seed = 0,
     guidance: Guidance = GENERATION_SAMPLING.guidance,
     temperature: Temperature = GENERATION_SAMPLING.temperature,
+    precision: Weights = "full",
     json_file: Json = None,
 ) -> None:
     """Score a model, or a fine-tuned adapter, on held-out scenes of the shapes world."""
@@ -148,7 +156,8 @@ def evaluate(
     check_parent(json_file)
     sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
     check_sampling(sampling)
-    report = evaluate_model(load_with_adapter(find_spec(model), adapter), samples, seed, sampling, show_progress)
+    loaded = load_with_adapter(find_spec(model), adapter, read_precision(precision))
+    report = evaluate_model(loaded, samples, seed, sampling, show_progress)
     for task in ("understanding", "generation"):
         print_scores(task, report[task])
     write_json(json_file, report)
@@ -164,6 +173,7 @@ def measure(
     seed: Seed = 0,
     fit: Annotated[int | None, typer.Option("--fit", help="Fit this many stages to the curves as targets.")] = None,
     targets_out: Annotated[Path | None, typer.Option("--targets-out", help="File for the fitted targets.")] = None,
+    precision: Weights = "full",
     json_file: Json = None,
 ) -> None:
     """Measure the curves of both tasks over held-out prompts, and how they correlate."""
@@ -182,7 +192,7 @@ def measure(
     sampling = {task: replace(DEFAULT_SAMPLING[task], seed=seed) for task in tasks}
     for task_sampling in sampling.values():
         check_sampling(task_sampling)
-    loaded = load_with_adapter(spec, adapter)
+    loaded = load_with_adapter(spec, adapter, read_precision(precision))
     report = measure_model(loaded, tasks, samples, seed, definition, sampling, show_progress)
     report = {"adapter": None if adapter is None else str(adapter), **report}
     print_report(report)
@@ -190,6 +200,18 @@ def measure(
     write_json(json_file, {**dict.fromkeys(("understanding", "generation", "correlation")), **report})
     if fit is not None:
         write_targets(targets_out, fit_report(report, fit, targets_out.stem))
+    keep_measurement(report)
+
+
+def keep_measurement(report: dict) -> None:
+    """Keep a report where the page's Library finds it; a disk that refuses costs nothing that was printed."""
+    from backend.measurements import Measurements
+
+    try:
+        kept = Measurements(settings_from_environment().measurements).save(report)
+        typer.echo(f"kept as measurement:{kept}, for the page's Library and Compare tabs")
+    except UserError as error:
+        typer.echo(f"The measurement was not kept: {error}", err=True)
 
 
 @cli.command()
@@ -233,5 +255,6 @@ def bench_training(rounds: int) -> dict:
     return report
 
 
+cli.command()(model_commands.fidelity)
 cli.command()(training_commands.finetune)
 cli.command()(training_commands.study)

@@ -20,7 +20,7 @@ from aia.targets import StageTargets, save_targets
 from app.settings import settings_from_environment
 from backend.captures import Capture
 from backend.interface import Event, Finished, Notice, PictureGrown, UserError
-from backend.specs import ModelSpec
+from backend.specs import ModelSpec, Precision
 
 Model = Annotated[str, typer.Option("--model", help="Name of a model; `models` lists them.")]
 Prompt = Annotated[str, typer.Option("--prompt", help="The question, or what to draw.")]
@@ -28,6 +28,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result
 Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is none.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 takes the likeliest code each time.")]
 Adapter = Annotated[Path | None, typer.Option("--adapter", help="Folder of a fine-tuned adapter.")]
+Weights = Annotated[str, typer.Option("--precision", help="full, int8 or nf4: how the weights are held.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file as JSON.")]
 
 
@@ -48,14 +49,19 @@ def quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def load_with_adapter(spec: ModelSpec, adapter: Path | None):
+def read_precision(value: str) -> Precision:
+    """The precision of that name. Raises `UserError` naming the known ones."""
+    return Precision(choice("precision", value, list(Precision)))
+
+
+def load_with_adapter(spec: ModelSpec, adapter: Path | None, precision: Precision = Precision.FULL):
     """A loaded model, with the adapter of that folder where one is given."""
     from backend.families import load_model
 
     if adapter is not None and not adapter.is_dir():
         raise UserError(f"Expected an adapter's folder, found none at {adapter}; check the path.")
     quiet_transformers()
-    return load_model(spec) if adapter is None else load_model(spec, adapter=adapter)
+    return load_model(spec, adapter, precision)
 
 
 def follow(events: Iterator[Event]) -> Capture:
