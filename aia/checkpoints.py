@@ -48,7 +48,8 @@ def save_checkpoint(
     final = folder / f"step-{step:08d}"
     draft = folder / f".{final.name}.{os.getpid()}.part"
     try:
-        shutil.rmtree(draft, ignore_errors=True)
+        for left in folder.glob(".step-*.part"):  # by a process that was killed: only one at a time writes here
+            shutil.rmtree(left, ignore_errors=True)
         draft.mkdir(parents=True)
         save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, draft / _TENSORS)
         state = {"format_version": FORMAT_VERSION, "step": step, "sha256": _digest(draft / _TENSORS), "values": values}

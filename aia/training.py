@@ -126,14 +126,20 @@ class Training:
 
     # --- the run ---
 
-    def run(self, probe_batches: Mapping[Task, Sequence[Batch]], should_stop: Callable[[], bool] = bool) -> bool:
+    def run(
+        self,
+        probe_batches: Mapping[Task, Sequence[Batch]],
+        should_stop: Callable[[], bool] = bool,
+        at_probe: Callable[[int], None] = lambda step: None,
+    ) -> bool:
         """Train from where it stands to the end: True when done, False when `should_stop` said so (checkpointed).
 
-        `probe_batches` are measured before (at step 0), every `probe_every` steps and after the last.
+        `probe_batches` are measured before (at step 0), every `probe_every` steps and after the last. Then `at_probe`
+        gets the step and may use the model, which is in eval mode; every process calls it.
         Raises: TrainingError, CheckpointError.
         """
         if self.step == 0:
-            self.measure(probe_batches)
+            self._look(probe_batches, at_probe)
             self.save()  # a run killed before its first checkpoint has something to resume from
         while self.step < self.config.steps:
             if self._agree(should_stop()):
@@ -142,7 +148,7 @@ class Training:
             self.train_step()
             last = self.step == self.config.steps
             if last or self.step % self.config.probe_every == 0:
-                self.measure(probe_batches)
+                self._look(probe_batches, at_probe)
             if last or self.step % self.config.checkpoint_every == 0:
                 self.save()
         return True
@@ -219,6 +225,13 @@ class Training:
         return ntp_sum, aia
 
     # --- measuring ---
+
+    def _look(self, probe_batches: Mapping[Task, Sequence[Batch]], at_probe: Callable[[int], None]) -> None:
+        """Measure, then let the caller use the model; training goes on as if neither had happened."""
+        self.measure(probe_batches)
+        state = _random_state()
+        at_probe(self.step)
+        _set_random_state(state)
 
     @torch.no_grad()
     def measure(self, probe_batches: Mapping[Task, Sequence[Batch]]) -> dict:
@@ -417,9 +430,14 @@ def _share_of_batch(config: TrainingConfig, accelerator: Accelerator) -> int:
     return config.batch_size // accelerator.num_processes
 
 
-def _say_memory(error: Exception, step: int) -> Exception:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it says, in one of the ways there are, that memory ran out."""
     text = str(error).lower()
-    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(t in text for t in _OUT_OF_MEMORY):
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in text for t in _OUT_OF_MEMORY)
+
+
+def _say_memory(error: Exception, step: int) -> Exception:
+    if not is_out_of_memory(error):
         return error
     return TrainingError(
         f"Memory ran out at step {step:,}; the last good checkpoint is kept: raise accumulation, turn on gradient "

@@ -8,13 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from aia.config import TrainingConfig
 from app.adapters import adapter_finder
 from app.settings import Settings, settings_from_environment
 from backend.engine import Engine
 from backend.interface import UserError
+from backend.memory import training_memory
 from backend.runs import Runs
 from backend.store import CaptureStore
 
@@ -37,7 +40,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     keep_uploads_in(settings.uploads)
     from app.layout import build_app, launch_options  # gradio takes seconds to import; bad settings fail before
 
-    runs = Runs(settings.runs)
+    runs = Runs(settings.runs, make_room=room_maker(engine))
     page = build_app(engine, runs)
     keep_ticking(runs)
     try:
@@ -50,12 +53,28 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         ) from error
 
 
+def room_maker(engine: Engine) -> Callable[[TrainingConfig], bool]:
+    """What lets the page's model go where a run that is about to start needs its memory → whether that may start."""
+
+    def make_room(config: TrainingConfig) -> bool:
+        try:
+            needed = training_memory(config, engine.spec(config.model)).total
+        except UserError:  # a model that is not known here: the run itself says so
+            return True
+        return engine.make_room(needed)
+
+    return make_room
+
+
 def keep_ticking(runs: Runs) -> None:
     """Start queued runs and notice ended ones every few seconds, from a thread that ends with the server."""
 
     def tick() -> None:
         while not over.wait(TICK_SECONDS):
-            runs.tick()
+            try:
+                runs.tick()
+            except Exception:  # whatever it was, the queue goes on
+                logging.getLogger(__name__).exception("a look at the runs failed")
 
     over = threading.Event()
     threading.Thread(target=tick, name="runs", daemon=True).start()

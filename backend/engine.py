@@ -15,9 +15,11 @@ from PIL import Image
 
 from aia.intensity import Task
 from backend.captures import Capture, Sampling
-from backend.downloads import bring_here
+from backend.downloads import bring_here, fetched
 from backend.families import load_model
+from backend.families.decoding import parse_size
 from backend.interface import CancelFlag, Event, Finished, Notice, Preparing, UnifiedModel, UserError
+from backend.room import MADE_ROOM, Room
 from backend.specs import SPECS, ModelSpec, Precision, find_spec
 from backend.store import CaptureStore
 
@@ -66,6 +68,7 @@ class Engine:
         store: CaptureStore,
         specs: tuple[ModelSpec, ...] = SPECS,
         find_adapter: Callable[[str], Path] = no_adapters,
+        room: Room | None = None,
     ):
         """`find_adapter` turns an adapter's id into its folder, or raises `UserError`."""
         self.specs = specs
@@ -74,6 +77,7 @@ class Engine:
         self._lock = threading.Lock()
         self._loaded: UnifiedModel | None = None
         self._source: tuple[ModelSpec, Precision] | None = None  # of what is loaded
+        self._room = room or Room()
 
     def spec(self, name: str) -> ModelSpec:
         """The spec of that name. Raises `UserError` naming the known ones."""
@@ -83,24 +87,36 @@ class Engine:
         """One line on what is loaded, such as "tiny-janus · float32 · CPU"."""
         model = self._loaded
         if model is None:
-            return "no model loaded"
+            return MADE_ROOM if self._room.made else "no model loaded"
         device = "CPU" if model.device.type == "cpu" else model.device.type.upper()
         return f"{model.name} · {model.precision} · {device}"
 
     def load(self, name: str, adapter: Adapter = BASE, precision: Precision = Precision.FULL) -> UnifiedModel:
         """The model of that name, loaded if it is not, with that adapter put on or none."""
-        wanted = Wanted(self.spec(name), adapter, precision)
-        fetching = bring_here(wanted.spec)
-        while True:
-            try:
-                next(fetching)
-            except StopIteration as here:
-                with self._lock:
-                    return self._prepare(replace(wanted, spec=here.value))
+        wanted = Wanted(fetched(self.spec(name)), adapter, precision)
+        with self._lock:
+            return self._prepare(wanted)
 
     def adopt(self, model: UnifiedModel) -> None:
         """Take over a model that was loaded elsewhere, as the one of its name."""
         self._loaded, self._source = model, (self.spec(model.name), Precision.FULL)
+
+    def make_room(self, needed: int) -> bool:
+        """Let the model go if fewer bytes than these are free: a fine-tune is about to start.
+
+        → False while the model is at work, which has to end first; ask again later.
+        """
+        if self._loaded is None or not self._room.is_short(needed):
+            return True
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._loaded = self._source = None
+            self._room.make()
+            logger.info(MADE_ROOM)
+        finally:
+            self._lock.release()
+        return True
 
     def _prepare(self, wanted: Wanted) -> UnifiedModel:
         """Under the lock: what runs next must find the model as it was asked for."""
@@ -109,7 +125,9 @@ class Engine:
         source = _source_of(wanted.spec, folder, adapter.strength), wanted.precision
         if self._loaded is None or self._source != source:
             self._loaded = None
+            self._room.check(wanted.spec, wanted.precision)
             self._loaded, self._source = load_model(source[0], precision=source[1]), source
+            self._room.made = False
         if folder is not None or self._loaded.adapter:
             from backend.adapters import apply_adapter
 
@@ -178,7 +196,9 @@ class Engine:
         if self._source is None or self._source[0].name != here.name:
             yield Preparing(f"loading {here.title}")
         with self._lock:
-            loaded = self._prepare(wanted)
+            made_room, loaded = self._room.made, self._prepare(wanted)
+        if made_room:
+            yield Notice(f"{loaded.name} had made room for a fine-tune and was loaded again.")
         unknown = loaded.unknown_words(prompt)
         if unknown:
             yield Notice(say_unknown(loaded.name, unknown))
@@ -243,6 +263,8 @@ def check_sampling(sampling: Sampling) -> None:
         if not low <= value <= high:
             shown = str(value) if len(str(value)) <= 20 else "one far outside"
             raise UserError(f"Expected {name.replace('_', ' ')} from {low} to {high:,}, got {shown}; change it.")
+    if sampling.size:
+        parse_size(sampling.size)
 
 
 def normal_sampling(sampling: Sampling, task: Task) -> Sampling:
@@ -255,8 +277,9 @@ def normal_sampling(sampling: Sampling, task: Task) -> Sampling:
         max_new_tokens=int(sampling.max_new_tokens),
     )
     if task == Task.GENERATION:
-        return replace(sampling, max_new_tokens=0)
-    sampling = replace(sampling, guidance=1.0)
+        size = "{}x{}".format(*parse_size(sampling.size)) if sampling.size else ""
+        return replace(sampling, max_new_tokens=0, size=size)
+    sampling = replace(sampling, guidance=1.0, size="")
     return replace(sampling, seed=0) if sampling.temperature == 0 else sampling
 
 

@@ -1,7 +1,7 @@
 """The process of one fine-tune that was started in the background: `python -m backend.run_process FOLDER`.
 
-Owns what such a process does besides training: it stops politely on a signal, shows that it is alive, keeps a core
-free for the page, and turns every way of failing into an event. Also how a process is told from a later one of the
+Owns what such a process does besides training: it stops politely on a signal, shows that it is alive, lets the page
+go first, and turns every way of failing into an event. Also how a process is told from a later one of the
 same number. Knows neither the queue nor who started it (`backend.runs`), nor how training works.
 
     heartbeat        pid, start time of the process, time; at every event and every few seconds
@@ -31,6 +31,8 @@ from backend.interface import Cancelled, UserError
 # PyTorch is imported late: how its threads wait has to be said before.
 
 HEARTBEAT_SECONDS = 2.0
+NICENESS = 5
+OUT_OF_MEMORY = "Memory ran out; what was checkpointed is kept: free some, then resume, or choose smaller settings."
 FINISHED, FAILED, MISUSED, TAKEN, STOPPED = 0, 1, 2, 3, 130  # exit codes
 
 _DEAD = {"Z", "X", "x"}  # zombies keep their number, but nothing runs
@@ -59,6 +61,7 @@ def main(arguments: list[str]) -> int:
 def run(folder: Path, should_stop: Callable[[], bool]) -> int:
     """The fine-tune under a heartbeat, every failure an event. → exit code."""
     with Heartbeat(folder) as heartbeat:
+        from aia.training import is_out_of_memory
         from backend.finetune import RunFolder, finetune
 
         leave_a_core_free()
@@ -74,11 +77,28 @@ def run(folder: Path, should_stop: Callable[[], bool]) -> int:
         except Exception as error:
             logging.getLogger(__name__).exception("the run broke off")
             reason = f"The run broke off ({describe(error)}); change its settings, or see its log for more."
+            if is_out_of_memory(error):
+                reason = OUT_OF_MEMORY
         print(reason, file=sys.stderr, flush=True)
         if not any(event["event"] == "failed" for event in files.read_events()[known:]):
             with suppress(UserError):  # a full disk: the log has the reason, and if not it, the exit code
                 files.append({"event": "failed", "reason": reason})
         return FAILED
+
+
+def give_way() -> None:
+    """Have the page's work go first where both want a core; while nothing else does, this takes nothing away.
+
+    Of threads started after this one call, so before PyTorch is imported; and of this whole process, for good.
+    """
+    with suppress(OSError):
+        os.nice(NICENESS)
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):  # it never cuts in on a thread that has just woken up
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):  # Linux may share cores out by sessions, and heed niceness only within one
+            Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def leave_a_core_free() -> None:
@@ -88,7 +108,14 @@ def leave_a_core_free() -> None:
 
     transformers_logging.disable_progress_bar()
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+        torch.set_num_threads(max(1, count_cores() - 1))
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 2
 
 
 def stop_on_signals(tell: Callable[[], object] = lambda: None) -> Callable[[], bool]:
@@ -201,4 +228,5 @@ def without_paths(text: str, longest: int = 240) -> str:
 
 
 if __name__ == "__main__":
+    give_way()
     sys.exit(main(sys.argv[1:]))
