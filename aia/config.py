@@ -30,6 +30,9 @@ class TrainingConfig(BaseModel):
         description="lora: low-rank adapters on the language model, aligners and generation head; qlora: the same on "
         "a base in 4 bit; full: these modules themselves, vision encoder and VQ tokenizer frozen.",
     )
+    start_from: str | None = Field(
+        None, description="Folder of a fine-tuned adapter, or whole weights, to go on from; by default the base model."
+    )
     data: str = Field("world", description="“world” (the embedded shapes), or a JSON or JSONL file of conversations.")
     images: str | None = Field(None, description="Folder of the file's images; by default the file's own folder.")
     skip_bad_rows: bool = Field(False, description="Train on the good rows of a file that has bad ones.")
@@ -86,6 +89,13 @@ class TrainingConfig(BaseModel):
     score_samples: int = Field(
         200, ge=0, le=10**5, description="Held-out scenes, and as many drawings, scored before and after; 0 for none."
     )
+    sample_count: int = Field(
+        3,
+        ge=0,
+        le=16,
+        description="Prompts drawn, and as many questions answered, whenever curves are measured: the same held-out "
+        "ones from the same seeds in every run; of a file its first rows. 0 for none.",
+    )
 
     @model_validator(mode="after")
     def _check_ratio(self) -> TrainingConfig:
@@ -108,6 +118,7 @@ class TrainingConfig(BaseModel):
     def what_training_depends_on(self) -> dict:
         """All that determines the weights after a step: a checkpoint only goes on under the same."""
         apart = {"checkpoint_every", "keep_checkpoints", "probe_every", "probe_samples", "score_samples", "images"}
+        apart |= {"sample_count"}
         return self.model_dump(mode="json", exclude=apart)
 
 

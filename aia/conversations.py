@@ -168,6 +168,12 @@ def check_conversations(
     return good, bad
 
 
+def named_pictures(path: Path) -> set[str]:
+    """All texts that rows give as their image, good rows or not. Raises: DataError as `check_conversations` does."""
+    names = (value.get("image") for _, value in _read_values(Path(path)) if isinstance(value, dict))
+    return {name for name in names if isinstance(name, str) and name}
+
+
 # --- a file's values ------------------------------------------------------------------------
 
 

@@ -223,13 +223,17 @@ def load_targets(name_or_path: str | Path, layers: int | None = None, stretch: b
     return targets.stretch(layers)
 
 
+def format_targets(targets: StageTargets) -> str:
+    """Targets as the text of a file."""
+    return json.dumps({"format": FORMAT, "version": FORMAT_VERSION, **asdict(targets)}, indent=1) + "\n"
+
+
 def save_targets(targets: StageTargets, path: str | Path) -> None:
     """Write targets as JSON, whole or not at all: an older file survives a full disk or a crash.
 
     Raises: OSError if the folder is not there or cannot be written to.
     """
-    text = json.dumps({"format": FORMAT, "version": FORMAT_VERSION, **asdict(targets)}, indent=1) + "\n"
-    path = Path(path)
+    text, path = format_targets(targets), Path(path)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -258,7 +262,7 @@ def _read(path: Path) -> StageTargets:
     except UnicodeDecodeError as error:
         raise ValueError(f"expected targets as JSON text, got other bytes in {path}; choose another file") from error
     try:
-        return _from_dict(json.loads(text))
+        return parse_targets(json.loads(text))
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(
             f"expected targets as JSON, got text that is not JSON in {path}; choose another file"
@@ -267,7 +271,8 @@ def _read(path: Path) -> StageTargets:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _from_dict(data: object) -> StageTargets:
+def parse_targets(data: object) -> StageTargets:
+    """Targets from a file's content. Raises: ValueError with one sentence for anything else."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f'expected JSON with "format": "{FORMAT}", got something else; save targets to make one')
     if data.get("version") != FORMAT_VERSION:

@@ -28,6 +28,7 @@ from app.console import (
     check_tasks,
     choice,
     existing_file,
+    find_model,
     follow,
     load_with_adapter,
     open_engine,
@@ -44,7 +45,6 @@ from app.settings import settings_from_environment
 from backend.captures import Sampling
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_sampling
 from backend.interface import UserError
-from backend.specs import SPECS, find_spec
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, help="AIA Lens: how much image and text look at each other."
@@ -72,28 +72,6 @@ def serve(
 
 
 @cli.command()
-def models(json_file: Json = None) -> None:
-    """List the models."""
-    check_parent(json_file)
-    rows = [
-        {
-            "name": spec.name,
-            "tasks": sorted(task.value for task in spec.tasks),
-            "layers": spec.layers,
-            "parameters": spec.parameters,
-            "memory_mib": spec.memory_mib,
-            "licence": spec.licence,
-            "decoupling": spec.decoupling,
-        }
-        for spec in SPECS
-    ]
-    for row in rows:
-        tasks = " + ".join(row["tasks"])
-        typer.echo(f"{row['name']:16}{tasks:28}{row['layers']:>3} layers  {row['parameters'] / 1e6:,.1f} M parameters")
-    write_json(json_file, {"models": rows})
-
-
-@cli.command()
 def understand(
     image: Annotated[Path, typer.Option("--image", help="PNG, JPEG, WebP, GIF, BMP or TIFF file.")],
     prompt: Prompt,
@@ -107,10 +85,10 @@ def understand(
     from backend.pictures import load_picture
 
     check_parent(json_file)
-    picture = load_picture(existing_file(image))
+    picture, spec = load_picture(existing_file(image)), find_model(model)
     sampling = replace(UNDERSTANDING_SAMPLING, seed=seed, temperature=temperature)
     weights = read_precision(precision)
-    capture = follow(open_engine().understand(model, picture, prompt, sampling, precision=weights))
+    capture = follow(open_engine(spec).understand(spec.name, picture, prompt, sampling, precision=weights))
     typer.echo(capture.text)
     print_curve(capture)
     write_json(json_file, capture.summary())
@@ -130,9 +108,10 @@ def generate(
     """Draw a prompt and measure how much the image looks at it."""
     check_parent(out)
     check_parent(json_file)
+    spec = find_model(model)
     sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
     weights = read_precision(precision)
-    capture = follow(open_engine().generate(model, prompt, sampling, precision=weights))
+    capture = follow(open_engine(spec).generate(spec.name, prompt, sampling, precision=weights))
     write_file(out, capture.picture_png)
     typer.echo(f"wrote {out}")
     print_curve(capture)
@@ -156,7 +135,7 @@ def evaluate(
     check_parent(json_file)
     sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
     check_sampling(sampling)
-    loaded = load_with_adapter(find_spec(model), adapter, read_precision(precision))
+    loaded = load_with_adapter(find_model(model), adapter, read_precision(precision))
     report = evaluate_model(loaded, samples, seed, sampling, show_progress)
     for task in ("understanding", "generation"):
         print_scores(task, report[task])
@@ -181,7 +160,7 @@ def measure(
 
     tasks = tuple(Task) if task == "both" else (Task(choice("task", task, ["both", *Task])),)
     definition = Definition(choice("definition", definition, list(Definition)))
-    spec = find_spec(model)
+    spec = find_model(model)
     check_tasks(spec, tasks)
     check_samples(samples)
     check_fit(spec, tasks, fit, targets_out)
@@ -200,7 +179,7 @@ def measure(
     write_json(json_file, {**dict.fromkeys(("understanding", "generation", "correlation")), **report})
     if fit is not None:
         write_targets(targets_out, fit_report(report, fit, targets_out.stem))
-    keep_measurement(report)
+    keep_measurement({**report, "precision": loaded.precision})
 
 
 def keep_measurement(report: dict) -> None:
@@ -255,6 +234,7 @@ def bench_training(rounds: int) -> dict:
     return report
 
 
+cli.command()(model_commands.models)
 cli.command()(model_commands.fidelity)
 cli.command()(training_commands.finetune)
 cli.command()(training_commands.study)

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,10 +19,10 @@ from aia.intensity import Task
 from aia.targets import StageTargets, save_targets
 from app.settings import settings_from_environment
 from backend.captures import Capture
-from backend.interface import Event, Finished, Notice, PictureGrown, UserError
+from backend.interface import Event, Finished, Notice, PictureGrown, Preparing, UserError
 from backend.specs import ModelSpec, Precision
 
-Model = Annotated[str, typer.Option("--model", help="Name of a model; `models` lists them.")]
+Model = Annotated[str, typer.Option("--model", help="Name of a model, see `models`, or a folder of weights.")]
 Prompt = Annotated[str, typer.Option("--prompt", help="The question, or what to draw.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result on one machine.")]
 Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is none.")]
@@ -32,12 +32,25 @@ Weights = Annotated[str, typer.Option("--precision", help="full, int8 or nf4: ho
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file as JSON.")]
 
 
-def open_engine():
-    """The engine over the same store as the page's."""
+def find_model(name: str) -> ModelSpec:
+    """A known model, or the one in a folder. Only here: a page may not name folders of this machine."""
+    from backend.specs import SPECS
+
+    if name in {spec.name for spec in SPECS}:
+        return next(spec for spec in SPECS if spec.name == name)
+    from backend import local_models  # takes transformers, which takes seconds
+
+    return local_models.find_model(name)
+
+
+def open_engine(spec: ModelSpec):
+    """The engine over the same store as the page's; it knows this model too."""
     from app.serve import make_engine
 
     quiet_transformers()
-    return make_engine(settings_from_environment())
+    engine = make_engine(settings_from_environment())
+    engine.specs = (spec, *engine.specs)
+    return engine
 
 
 def quiet_transformers() -> None:
@@ -56,12 +69,13 @@ def read_precision(value: str) -> Precision:
 
 def load_with_adapter(spec: ModelSpec, adapter: Path | None, precision: Precision = Precision.FULL):
     """A loaded model, with the adapter of that folder where one is given."""
+    from backend.downloads import bring_here
     from backend.families import load_model
 
     if adapter is not None and not adapter.is_dir():
         raise UserError(f"Expected an adapter's folder, found none at {adapter}; check the path.")
     quiet_transformers()
-    return load_model(spec, adapter, precision)
+    return load_model(follow_to_end(bring_here(spec)), adapter, precision)
 
 
 def follow(events: Iterator[Event]) -> Capture:
@@ -69,6 +83,8 @@ def follow(events: Iterator[Event]) -> Capture:
     for event in events:
         if isinstance(event, Notice):
             typer.echo(event.text, err=True)
+        elif isinstance(event, Preparing):
+            show_preparing(event)
         elif isinstance(event, PictureGrown):
             show_progress("drawing", event.done, event.total)
         elif isinstance(event, Finished):
@@ -76,6 +92,21 @@ def follow(events: Iterator[Event]) -> Capture:
                 typer.echo("from the store", err=True)
             return event.capture
     raise AssertionError("an event stream ends with Finished")
+
+
+def follow_to_end(preparing: Iterator[Preparing]) -> Any:
+    """Show how a model is fetched; → what the iterator returns."""
+    while True:
+        try:
+            show_preparing(next(preparing))
+        except StopIteration as end:
+            return end.value
+
+
+def show_preparing(event: Preparing) -> None:
+    """A model on its way; bytes in MiB."""
+    if event.total:
+        show_progress(f"{event.text}, MiB", event.done // 2**20, event.total // 2**20)
 
 
 def show_progress(what: str, done: int, total: int) -> None:

@@ -18,22 +18,29 @@ from app.compare import COMPARE_ID, COMPARE_TAB, Compare
 from app.compare_api import add_compare_endpoint
 from app.components import load_script
 from app.explore import Explore, state_html
+from app.library import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
+from app.library_api import add_library_endpoints
+from app.library_files import export_route
 from app.run_api import add_run_endpoints
+from app.run_request import Requests
 from app.samples import load_samples
 from app.security import SameOriginOnly
 from app.settings import Settings
 from app.stream import Stream
 from app.tune import ID, TAB, Finetune
+from app.tune_api import add_tune_endpoints
+from backend.archives import MAX_IMPORT_BYTES
 from backend.comparison import Comparables
 from backend.engine import Engine
-from backend.pictures import MAX_FILE_BYTES
+from backend.library import Library
+from backend.library_files import LibraryFiles
 from backend.runs import Runs
 from backend.specs import ASSETS
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever
 RUN_URL = "lens/run"
-STYLES = ("style.css", "finetune.css", "compare.css")
+STYLES = ("style.css", "finetune.css", "tune_form.css", "compare.css", "library.css")
 UPLOADS_KEPT_SECONDS = 86_400
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -100,6 +107,8 @@ def build_app(engine: Engine, runs: Runs) -> gr.Blocks:
     ) as blocks:
         explore = Explore(engine, load_samples(), lambda: list_adapters(runs))
         things = Comparables(engine.store, runs)
+        library = Library(things)
+        requests = Requests(runs, runs.folder.parent, engine.specs)
         with gr.Row(elem_id="lens-header"):
             gr.HTML('<h1 class="lens-mark">AIA Lens</h1>', apply_default_css=False, elem_id="lens-name")
             state = gr.HTML(state_html(engine.state()), apply_default_css=False, elem_id="lens-state", js_on_load=None)
@@ -107,18 +116,23 @@ def build_app(engine: Engine, runs: Runs) -> gr.Blocks:
             with gr.Tab("Explore", id="explore") as explore_tab:
                 explore.build(blocks, state)
             with gr.Tab(TAB, id=ID) as finetune_tab:
-                Finetune(runs, engine.specs).build(blocks, tabs, explore_tab, finetune_tab)
+                Finetune(requests, things).build(blocks, tabs, explore_tab, finetune_tab)
             with gr.Tab(COMPARE_TAB, id=COMPARE_ID) as compare_tab:
                 Compare(things).build(blocks, tabs, compare_tab)
+            with gr.Tab(LIBRARY_TAB, id=LIBRARY_ID) as library_tab:
+                LibraryPage(library).build(blocks, tabs, library_tab)
         add_endpoints(engine)
-        add_run_endpoints(runs)
+        add_run_endpoints(requests)
+        add_tune_endpoints(requests, things)
         add_compare_endpoint(things)
+        add_library_endpoints(library)
     return blocks
 
 
 def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     """Everything for `Blocks.launch`: look, address, limits, our own routes, and what keeps strangers out."""
     stream = Stream(engine, load_samples())
+    files = LibraryFiles(Library(Comparables(engine.store, Runs(settings.runs))))
     hosts = (*settings.allowed_hosts, settings.host)
     return {
         "server_name": settings.host,
@@ -136,10 +150,14 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
         "pwa": False,
         "mcp_server": False,
         "strict_cors": True,
-        "max_file_size": MAX_FILE_BYTES,
+        "max_file_size": MAX_IMPORT_BYTES,  # pictures have a limit of their own
         "app_kwargs": {
             "middleware": [Middleware(SameOriginOnly, allowed_hosts=hosts)],
-            "routes": [Route(f"/{PLOTLY_URL}", serve_plotly), Route(f"/{RUN_URL}", stream.respond, methods=["POST"])],
+            "routes": [
+                Route(f"/{PLOTLY_URL}", serve_plotly),
+                Route(f"/{RUN_URL}", stream.respond, methods=["POST"]),
+                Route(f"/{EXPORT_URL}", export_route(files)),
+            ],
             "docs_url": None,
             "redoc_url": None,
         },

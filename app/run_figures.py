@@ -29,8 +29,9 @@ from app.figures import (
 
 TITLES = {Task.GENERATION: "generation: image → text", Task.UNDERSTANDING: "understanding: answer → image"}
 TASKS = (Task.GENERATION, Task.UNDERSTANDING)  # left and right
+LOSSES = ("NTP loss (nats per token)", "AIA loss (Huber, before λ)")  # left and right
 LEFT, RIGHT = [0, 0.44], [0.56, 1]
-MOST_POINTS = 300
+MOST_POINTS = 150  # sent anew with every step; two plots are some 400 px wide each
 BEFORE = "var(--lens-before)"
 
 Curve = Sequence[float]
@@ -126,7 +127,7 @@ def _line(
         "type": "scatter",
         "name": name,
         "x": list(x),
-        "y": rounded(np.asarray(y, float)) if len(y) else [None] * len(x),
+        "y": list(y) if len(y) else [None] * len(x),
         "mode": "lines",
         "line": {"color": colour, "width": width, "dash": dash},
         "hovertemplate": name + " %{y:.3f}<extra></extra>",
@@ -153,8 +154,7 @@ def make_losses_figure(steps: Sequence[dict], control: Sequence[dict], of: int) 
     across = make_axis("step", standoff=8) | {"range": [0, of + 0.5], "showgrid": False, "showline": True}
     across |= {"linecolor": LINE, "hoverformat": "d", "unifiedhovertitle": {"text": "step %{x}"}, "nticks": 6}
     up = {"rangemode": "tozero", "gridcolor": LINE, "gridwidth": 1, "showline": False, "nticks": 5}
-    titles = ["NTP loss (nats per token)", "AIA loss (Huber, before λ)"]
-    layout = _layout(280, [across] * 2, [make_axis(title, standoff=10) | up for title in titles])
+    layout = _layout(280, [across] * 2, [make_axis(title, standoff=10) | up for title in LOSSES])
     layout["margin"] = layout["margin"] | {"t": 10}
     return {"data": data, "layout": layout}
 
@@ -178,11 +178,11 @@ def running_mean(values: Sequence[float]) -> list[float]:
 
 
 def thin_out(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
-    """At most `MOST_POINTS` points of a longer curve, the last among them."""
-    if len(x) <= MOST_POINTS:
-        return list(x), list(y)
-    kept = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int))
-    return [x[i] for i in kept], [y[i] for i in kept]
+    """At most `MOST_POINTS` points of a longer curve, the last among them, y with four digits."""
+    if len(x) > MOST_POINTS:
+        kept = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int))
+        x, y = [x[i] for i in kept], [y[i] for i in kept]
+    return list(x), [float(f"{value:.4g}") for value in y]
 
 
 def _dots(x: Sequence[float], y: Sequence[float], task: Task) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _dots(x: Sequence[float], y: Sequence[float], task: Task) -> dict[str, Any]:
         "type": "scatter",
         "name": f"{task}, single steps",
         "x": list(x),
-        "y": rounded(np.asarray(y, float)),
+        "y": list(y),
         "mode": "markers",
         "marker": {"color": ACCENT[task], "size": 4, "opacity": 0.35},
         "hoverinfo": "skip",

@@ -19,6 +19,8 @@ from backend.runs import Runs
 
 KEPT_RUNS = 32
 STEPS_TIMED = 20
+_OF_A_STEP = ("step", "measured", "scored", "sampled")  # kinds of events
+_KEPT = ("step", "task", "ntp", *(f"aia_{task}" for task in Task), "seconds")
 STEP_OVERHEAD = 8  # a step takes as long as its samples and so many more: optimizer, small matrices
 
 
@@ -31,6 +33,8 @@ class RunRecord:
     scores: dict[int, dict[str, Any]] | None = None  # by step
     last: str = ""  # kind of the newest event
     pieces: tuple[tuple[str, int, float], ...] = ()  # (kind, step, seconds) of what is not a step
+    asked: tuple[dict[str, Any], ...] = ()  # what samples are of; see `backend.samples`
+    sampled: dict[int, tuple[dict[str, Any], ...]] | None = None  # by step, in the order asked
 
     @property
     def step_seconds(self) -> float | None:
@@ -41,26 +45,59 @@ class RunRecord:
     def score(self, step: int) -> dict[str, Any] | None:
         return (self.scores or {}).get(step)
 
+    def sampled_at(self, step: int) -> tuple[dict[str, Any], ...] | None:
+        return (self.sampled or {}).get(step)
+
     def measured_at(self, step: int) -> dict[str, Any] | None:
         return next((m for m in self.measured if m["step"] == step), None)
 
 
+class Notes:
+    """A run's events as they come in, each step once. Of steps only what is shown is kept: there may be very many."""
+
+    def __init__(self) -> None:
+        self._steps: dict[int, dict[str, Any]] = {}
+        self._measured: dict[int, dict[str, Any]] = {}
+        self._scores: dict[int, dict[str, Any]] = {}
+        self._sampled: dict[int, tuple[dict[str, Any], ...]] = {}
+        self._asked: tuple[dict[str, Any], ...] = ()
+        self._pieces: list[tuple[str, int, float]] = []
+        self._last, self._time = "", None
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Sort in the next event."""
+        kind, step, time = event["event"], event.get("step"), event.get("time", 0)
+        if kind in _OF_A_STEP and type(step) is not int:  # not ours: a file can be written by anything
+            return
+        if kind == "step":
+            self._steps[step] = {name: event[name] for name in _KEPT if name in event}
+        elif kind == "measured":
+            self._measured[step] = event
+        elif kind == "scored":
+            self._scores[step] = event["scores"]
+        elif kind == "asked":
+            self._asked = tuple(event["items"])
+        elif kind == "sampled":
+            self._sampled[step] = tuple(event["items"])
+        if kind in ("measured", "scored", "sampled") and self._time is not None and step > 0:
+            self._pieces.append((kind, step, time - self._time))
+        self._last, self._time = kind, time
+
+    def record(self) -> RunRecord:
+        """What they come to so far."""
+        steps, measured = (tuple(found[step] for step in sorted(found)) for found in (self._steps, self._measured))
+        sampled = dict(sorted(self._sampled.items()))
+        return RunRecord(
+            steps, measured, dict(self._scores), self._last, tuple(self._pieces), asked=self._asked, sampled=sampled
+        )
+
+
 def make_record(events: Iterable[dict[str, Any]]) -> RunRecord:
     """Sort a run's events."""
-    steps, measured, scores, pieces, before, kind = {}, {}, {}, [], None, ""
+    notes = Notes()
     for event in events:
-        kind = event["event"]
-        if kind == "step":
-            steps[event["step"]] = event
-        elif kind == "measured":
-            measured[event["step"]] = event
-        elif kind == "scored":
-            scores[event["step"]] = event["scores"]
-        if kind in ("measured", "scored") and before and event["step"] > 0:
-            pieces.append((kind, event["step"], event.get("time", 0) - before.get("time", 0)))
-        before = event
-    in_order = (tuple(found[step] for step in sorted(found)) for found in (steps, measured))
-    return RunRecord(*in_order, scores, kind, tuple(pieces))
+        notes.take(event)
+    return notes.record()
 
 
 class RunReader:
@@ -68,7 +105,7 @@ class RunReader:
 
     def __init__(self, runs: Runs):
         self._runs = runs
-        self._read: OrderedDict[str, tuple[list[dict[str, Any]], int]] = OrderedDict()
+        self._read: OrderedDict[str, tuple[Notes, RunRecord, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def record(self, run_id: str | None) -> RunRecord:
@@ -76,30 +113,36 @@ class RunReader:
         if not run_id:
             return RunRecord()
         with self._lock:
-            events, offset = self._read.pop(run_id, ([], 0))
+            notes, record, offset = self._read.pop(run_id, (Notes(), RunRecord(), 0))
+            begun = offset
             while True:
                 new, following = self._runs.events(run_id, offset)
                 if following < offset:  # another run of that id, or none yet
-                    events, offset = [], 0
+                    notes, record, offset, begun = Notes(), RunRecord(), 0, 0
                     continue
-                events.extend(new)
+                for event in new:
+                    notes.take(event)
                 if following == offset:
                     break
                 offset = following
-            self._read[run_id] = events, offset
+            if offset != begun:
+                record = notes.record()
+            self._read[run_id] = notes, record, offset
             while len(self._read) > KEPT_RUNS:
                 self._read.popitem(last=False)
-            return make_record(events)
+            return record
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds per sample on this machine: of a training step (see `STEP_OVERHEAD`), of measuring curves, of scoring."""
+    """Seconds per sample on this machine: of a training step (see `STEP_OVERHEAD`), of measuring curves, of scoring, of
+    drawing and answering on the way."""
 
     step: float
     probe: float
     score: float
     measured: bool  # from a run on this machine, or only a rule of thumb
+    sample: float = 0.0
 
 
 def find_timings(record: RunRecord, config: TrainingConfig, otherwise: Timings) -> Timings:
@@ -116,21 +159,23 @@ def find_timings(record: RunRecord, config: TrainingConfig, otherwise: Timings) 
         per_sample("measured", len(Task) * config.probe_samples, otherwise.probe),
         per_sample("scored", config.score_samples, otherwise.score),
         measured=True,
+        sample=per_sample("sampled", config.sample_count, otherwise.sample),
     )
 
 
 def rough_timings(parameters: int) -> Timings:
     """A rule of thumb for two cores without a GPU: tiny-janus' own seconds, scaled by the number of parameters."""
     size = parameters / 4.06e6
-    return Timings(0.07 * size, 0.04 * size, 0.4 * size, measured=False)
+    return Timings(0.07 * size, 0.04 * size, 0.4 * size, measured=False, sample=0.4 * size)
 
 
 def estimate_seconds(config: TrainingConfig, timings: Timings, control: bool) -> float:
-    """Steps, measurements and the scores before and after, of one run or of two."""
+    """Steps, measurements, samples and the scores before and after, of one run or of two."""
     probes = 2 + (config.steps - 1) // config.probe_every
     seconds = (
         config.steps * (config.batch_size + STEP_OVERHEAD) * timings.step
         + probes * len(Task) * config.probe_samples * timings.probe
         + 2 * config.score_samples * timings.score
+        + probes * config.sample_count * timings.sample
     )
     return seconds * (2 if control and config.aia else 1)

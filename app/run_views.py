@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from aia.config import TrainingConfig
 from aia.targets import StageTargets, load_targets
 from app import run_words as words
-from app.components.runcard import Action, RunView
+from app.components.runcard import Action, Link, RunView
 from app.components.runs import RunRow, RunsView
 from app.components.steps import Frame, StepsView
 from app.run_figures import (
+    LOSSES,
     TASKS,
     Curve,
     Curves,
     make_layers_figure,
     make_losses_figure,
-    make_targets_figure,
     moving_traces,
 )
 from app.run_record import RunRecord
@@ -74,6 +74,7 @@ def run_view(run: RunStatus, record: RunRecord, control: RunRecord, log: str) ->
         columns=columns,
         table=table,
         actions=_ACTIONS[run.state],
+        links=(Link(words.describe_comparison(run), f"compare=run:{run.id}"),) if finished else (),
         log=log,
     )
 
@@ -100,7 +101,15 @@ def losses_view(run: RunStatus, record: RunRecord, control: RunRecord) -> StepsV
     if not record.steps:
         return None
     figure = make_losses_figure(record.steps, control.steps, run.steps)
-    return StepsView(f"{run.id}:{len(record.steps)}", "Losses", words.LOSSES_SUBTITLE, figure)
+    return StepsView(
+        f"{run.id}:{len(record.steps)}",
+        "Losses",
+        words.LOSSES_SUBTITLE,
+        figure,
+        stem=f"{file_stem(run)}-losses",
+        plots=LOSSES,
+        axes=("step", "loss"),
+    )
 
 
 def layers_view(run: RunStatus, record: RunRecord, control: RunRecord) -> StepsView | None:
@@ -117,6 +126,7 @@ def layers_view(run: RunStatus, record: RunRecord, control: RunRecord) -> StepsV
     moving = moving_traces()
     frames = tuple(
         Frame(
+            m["step"],
             f"step {m['step']:,} of {run.steps:,}",
             words.describe_frame(m),
             {str(moving[task]): list(curve) for task, curve in curves_at(m, definition).items()},
@@ -124,16 +134,21 @@ def layers_view(run: RunStatus, record: RunRecord, control: RunRecord) -> StepsV
         for m in record.measured
     )
     figure = make_layers_figure(targets, Curves(before=first, now=last, control=other))
-    return StepsView(run.id, "Layers against their targets", words.LAYERS_SUBTITLE, figure, frames=frames)
+    return StepsView(
+        run.id,
+        "Layers against their targets",
+        words.LAYERS_SUBTITLE,
+        figure,
+        frames=frames,
+        stem=f"{file_stem(run)}-layers",
+        plots=tuple(task.value for task in TASKS),
+        axes=("layer", "share of attention"),
+    )
 
 
-def targets_view(name: str, layers: int, curves: dict[str, Curve]) -> StepsView:
-    """The form's preview of a preset. Raises `ValueError` for an unknown one."""
-    targets = load_targets(name, layers)
-    sentence = "Dotted: targets in their ±δ band, by layer; generation blue, understanding red."
-    if curves:
-        sentence += " Grey: the model now, as an earlier run measured it."
-    return StepsView(f"{name}:{layers}", "", "", make_targets_figure(targets, curves), sentence)
+def file_stem(run: RunStatus) -> str:
+    """What the names of a run's exported files begin with."""
+    return f"aia-lens-run-{run.id[:8]}"
 
 
 def curves_at(measured: dict, definition: str) -> dict[str, Curve]:

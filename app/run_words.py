@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from aia.intensity import Task
@@ -38,6 +39,14 @@ LAYERS_SUBTITLE = (
     "Share of attention between image and text, on the same held-out samples each time. Thin grey: before. Solid: at "
     "the step chosen. Dotted, in its ±δ band: target. Dashed: the control, as it is now."
 )
+
+SAMPLES_SUBTITLE = (
+    "The same held-out prompts and questions with the same seeds, at the step that the slider above stands at. "
+    "To be looked at: far too few to score by."
+)
+NO_ANSWER = "(nothing)"
+MARKS = {Task.GENERATION: ("as asked", "not as asked"), Task.UNDERSTANDING: ("right", "wrong")}
+COUNTED = {Task.GENERATION: "drawings as asked", Task.UNDERSTANDING: "answers right"}
 
 
 def describe_lambda() -> str:
@@ -116,6 +125,30 @@ def describe_progress(status: RunStatus, record: RunRecord) -> str:
 def format_size(size_bytes: int) -> str:
     mib = size_bytes / 2**20
     return f"{mib:,.0f}\u00a0MiB" if mib >= 10 else f"{mib:.1f}\u00a0MiB"
+
+
+def describe_comparison(status: RunStatus) -> str:
+    """The link to the Compare tab."""
+    return "Compare before, after, control" if status.role == "aia" and status.pair else "Compare before and after"
+
+
+# --- samples ---
+
+
+def describe_mark(task: str, right: bool | None) -> str:
+    """What the world's reader found; empty where it cannot tell."""
+    return "" if right is None else MARKS[Task(task)][0 if right else 1]
+
+
+def describe_samples(asked: Sequence[dict[str, Any]], items: Sequence[dict[str, Any]]) -> str:
+    """ "2 of 3 drawings as asked, 3 of 3 answers right"; empty where nothing could be checked."""
+    said = []
+    for task, counted in COUNTED.items():
+        marks = [item.get("right") for about, item in zip(asked, items, strict=False) if about["task"] == task]
+        known = [mark for mark in marks if mark is not None]
+        if known:
+            said.append(f"{sum(known)} of {len(known)} {counted}")
+    return ", ".join(said)
 
 
 # --- what came of it ---

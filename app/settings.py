@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.added_models import DEFAULT_DATA, data_folder
 from backend.interface import UserError
 
 
@@ -16,7 +17,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 7860
-    data: Path = Path.home() / ".cache" / "aia-lens"
+    data: Path = DEFAULT_DATA
     root_path: str = ""
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     store_mib: int = 2048
@@ -28,6 +29,10 @@ class Settings:
     @property
     def runs(self) -> Path:
         return self.data / "runs"
+
+    @property
+    def measurements(self) -> Path:
+        return self.data / "measurements"
 
     @property
     def uploads(self) -> Path:
@@ -46,7 +51,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
     return Settings(
         host=environment.get("AIA_LENS_HOST") or ("0.0.0.0" if space else defaults.host),
         port=_whole_number(environment, "AIA_LENS_PORT", defaults.port, 65_535),
-        data=Path(environment.get("AIA_LENS_DATA") or defaults.data).expanduser(),
+        data=data_folder(environment),
         root_path=environment.get("AIA_LENS_ROOT_PATH", defaults.root_path),
         allowed_hosts=(*defaults.allowed_hosts, *((space, "*") if space else ()), *hosts),
         store_mib=_whole_number(environment, "AIA_LENS_STORE_MIB", defaults.store_mib, 2**20),

@@ -13,9 +13,12 @@ import typer
 
 from aia.config import TrainingConfig, make_config
 from aia.intensity import Task
+from aia.targets import PRESETS
 from app.console import Json, Model, Seed, check_parent, choice, quiet_transformers, show_progress, write_json
+from app.settings import settings_from_environment
 from backend import run_process
 from backend.interface import Cancelled, UserError
+from backend.target_files import TargetFiles
 
 DEFAULTS = TrainingConfig()
 
@@ -36,6 +39,7 @@ Batch = Annotated[int, typer.Option("--batch-size", min=1, help=help_of("batch_s
 Rate = Annotated[float, typer.Option("--learning-rate", help=help_of("learning_rate"))]
 Data = Annotated[str, typer.Option("--data", help=help_of("data"))]
 Images = Annotated[Path | None, typer.Option("--images", help=help_of("images"))]
+StartFrom = Annotated[Path | None, typer.Option("--start-from", help=help_of("start_from"))]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-rows", help=help_of("skip_bad_rows"))]
 RunDir = Annotated[
     Path, typer.Option("--run-dir", help="Folder of the run: config, log, checkpoints, adapter, result.")
@@ -62,6 +66,7 @@ def finetune(
     data: Data = DEFAULTS.data,
     images: Images = None,
     skip_bad_rows: SkipBad = False,
+    start_from: StartFrom = None,
     seed: Seed = DEFAULTS.seed,
     settings: Setting = None,
     resume: Resume = False,
@@ -82,7 +87,7 @@ def finetune(
             {
                 "model": model,
                 "method": choice("method", method, ["lora", "qlora", "full"]),
-                "targets": targets,
+                "targets": find_targets(targets),
                 "aia": not no_aia,
                 **weights(aia_weight, aia_weight_generation, aia_weight_understanding),
                 "steps": steps,
@@ -91,6 +96,7 @@ def finetune(
                 "data": data,
                 "images": None if images is None else str(images),
                 "skip_bad_rows": skip_bad_rows,
+                "start_from": None if start_from is None else str(start_from),
                 "seed": seed,
             },
             settings or [],
@@ -139,6 +145,15 @@ def weights(both: float | None, generation: float | None, understanding: float |
     chosen = {"aia_weight_generation": generation, "aia_weight_understanding": understanding}
     chosen = {name: both if value is None else value for name, value in chosen.items()}
     return {name: value for name, value in chosen.items() if value is not None}
+
+
+def find_targets(named: str) -> str:
+    """A preset or a file as it is; else the file that the page saved under that name."""
+    if named in ("auto", *PRESETS) or Path(named).exists():
+        return named
+    saved = TargetFiles(settings_from_environment().data / "targets")
+    stem = next((stem for name, stem in saved.list() if named in (name, stem)), None)
+    return named if stem is None else str(saved.find(stem))
 
 
 def build_config(given: dict, settings: list[str]) -> TrainingConfig:

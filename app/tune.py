@@ -1,8 +1,8 @@
-"""The Fine-tune tab: say what to train, watch it, stop it, go on with it.
+"""The Fine-tune tab: start what the form says, watch it, stop it, go on with it.
 
 Components and thin handlers. A run is a process of its own (`backend.runs`), so nothing here waits for one: the page
 asks every second or two while any run is active, says what it has seen already, and gets what is new from
-`tune_board.py`.
+`tune_board.py`. What the form does before a start is in `tune_desk.py`.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import gradio as gr
 
-from aia.config import TrainingConfig
-from app import run_views as views
 from app.components.runcard import RunCard
 from app.components.runs import RunList
+from app.components.sheet import SampleSheet
 from app.components.steps import StepsChart
-from app.run_record import RunReader, Timings, estimate_seconds, find_timings, rough_timings
-from app.run_words import describe_estimate, name_of
+from app.run_record import RunReader
+from app.run_request import Requests
+from app.run_samples import SampleCells
+from app.run_words import name_of
 from app.tune_board import Board, Watch, read_watch
+from app.tune_desk import Desk, message_html
 from app.tune_form import TuneForm, make_tune_form, read_form
+from app.tune_known import Known
 from app.words import BROKEN
+from backend.comparison import Comparables
 from backend.interface import UserError
-from backend.runs import Runs
-from backend.specs import ModelSpec, find_spec
+from backend.runs import LONGEST_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +44,11 @@ _LEAVE_JS = "() => { lens.turnTo('explore'); return []; }"
 class Finetune:
     """One tab of one app. Holds no user's data."""
 
-    def __init__(self, runs: Runs, specs: tuple[ModelSpec, ...]):
-        self.runs, self.specs, self.reader = runs, specs, RunReader(runs)
-        self.show = Board(runs, self.reader).show
+    def __init__(self, requests: Requests, things: Comparables | None = None):
+        """`things` are what targets can be fitted to, besides runs what curves of a model are known from."""
+        self.requests, self.runs, self.reader = requests, requests.runs, RunReader(requests.runs)
+        self.desk = Desk(requests, Known(requests.runs, self.reader, requests.specs, things))
+        self.show = Board(self.runs, self.reader).show
 
     # --- components ---
 
@@ -52,12 +56,13 @@ class Finetune:
         """Create the tab's content inside the current Gradio context, which is `tab`."""
         with gr.Row(elem_id="lens-tune", equal_height=False):
             with gr.Column(elem_id="lens-tune-form", scale=0):
-                form = make_tune_form(self.specs)
+                form = make_tune_form(self.requests.specs)
             with gr.Column(elem_id="lens-tune-results"):
                 cards = [
                     RunList(elem_id="lens-run-list"),
-                    RunCard(elem_id="lens-run-card"),
+                    RunCard(LONGEST_NAME, elem_id="lens-run-card"),
                     StepsChart("Layers against their targets", 300, elem_id="lens-layers"),
+                    SampleSheet(SampleCells(self.runs, self.reader).fetch, elem_id="lens-sheet"),
                     StepsChart("Losses", 280, elem_id="lens-losses"),
                 ]
         watch = gr.JSON({}, visible="hidden", elem_id="lens-watch")
@@ -76,22 +81,17 @@ class Finetune:
         runs.undo(self.on_undo, watch, board, **quiet)
         card.act(self.on_act, watch, board, **quiet)
         form.start.click(self.on_start, [watch, *form.values], [form.message, *board], js=_START_JS, **quiet)
-        shape = [form.fields[name] for name in ("model", "targets", "definition")]
-        gr.on([field.change for field in shape], self.on_preview, shape, form.preview, **quiet)
-        sizes = ("model", "method", "steps", "batch_size", "probe_every", "probe_samples", "score_samples")
-        changes = [*(form.fields[name].change for name in sizes), form.control.change, tab.select, blocks.load]
-        gr.on(changes, self.on_estimate, form.values, form.estimate, trigger_mode="always_last", **quiet)
-        blocks.load(self.on_load, None, [tabs, form.preview, *board], **quiet)
+        self.desk.connect(blocks, tab, form)
+        blocks.load(self.on_load, None, [tabs, *board], **quiet)
 
     # --- handlers ---
 
     def on_load(self, request: gr.Request) -> list[Any]:
-        """Where the address names a run, turn to this tab and show it; else only what the form needs."""
-        preview = self.on_preview(self.specs[0].name, "auto", "training")
+        """Where the address names a run, turn to this tab and show it."""
         run = dict(request.query_params).get("run")
         if run is None:
-            return [gr.skip(), preview, *[gr.skip()] * 6]
-        return [gr.Tabs(selected=ID), preview, *self.show(Watch(run))]
+            return [gr.skip(), *[gr.skip()] * 7]
+        return [gr.Tabs(selected=ID), *self.show(Watch(run))]
 
     def on_poll(self, watch: Any) -> list[Any]:
         """What is new since the page asked last."""
@@ -111,10 +111,12 @@ class Finetune:
         return self.show(Watch(_sent(event, "run"), read_watch(watch).seen))
 
     def on_act(self, watch: Any, event: gr.EventData) -> list[Any]:
-        """Cancel, resume or delete a run."""
+        """Cancel, resume, rename or delete a run."""
         told, run, action = replace(read_watch(watch), message=""), _sent(event, "run"), _sent(event, "action")
         if action == "delete":
             return self._change(told, lambda: self._delete(run, told.seen))
+        if action == "rename":
+            return self._change(told, lambda: self.runs.rename(run, _sent(event, "name")))
         change = {"cancel": self.runs.cancel, "resume": self.runs.resume}.get(action)
         return self._change(told, lambda: change(run)) if change else self.show(told)
 
@@ -131,8 +133,8 @@ class Finetune:
         """Queue what the form says. A refusal is one sentence under the button; the form stays as it is."""
         told = replace(read_watch(watch), message="")
         try:
-            config, control, name = read_form(values)
-            ids = self.runs.start(config, name, control)
+            settings, control, name = read_form(values)
+            ids = self.requests.start(settings, name, control)
             self.runs.tick()
             return ["", *self.show(Watch(ids[0], told.seen))]
         except UserError as error:
@@ -140,25 +142,6 @@ class Finetune:
         except Exception:
             logger.exception("a run could not be started")
             return [message_html(BROKEN), *self.show(told)]
-
-    def on_preview(self, model: str, targets: str, definition: str) -> Any:
-        """The targets as drawn steps, over the model's own curves where a run has measured them."""
-        try:
-            spec = find_spec(model, self.specs)
-            name = spec.targets if targets == "auto" else targets
-            return views.targets_view(name, spec.layers, self._known_curves(model, definition))
-        except (UserError, ValueError):
-            return gr.skip()
-
-    def on_estimate(self, *values: Any) -> str:
-        """How long it would take; nothing where the form is not ready."""
-        try:
-            config, control, _ = read_form(values)
-            timings = self._timings(config)
-            both = control and config.aia
-            return escape(describe_estimate(estimate_seconds(config, timings, both), timings, both))
-        except UserError:
-            return ""
 
     # --- changing runs ---
 
@@ -175,31 +158,6 @@ class Finetune:
         status = self.runs.status(run)
         self.runs.delete(run)
         return Watch("", seen, run, name_of(status))
-
-    # --- what earlier runs know ---
-
-    def _known_curves(self, model: str, definition: str) -> dict[str, Any]:
-        """The base model's curves as the newest run of it measured them before its first step."""
-        for run in self.runs.list():
-            if run.config is not None and run.config.model == model:
-                measured = self.reader.record(run.id).measured_at(0)
-                if measured:
-                    return views.curves_at(measured, definition)
-        return {}
-
-    def _timings(self, config: TrainingConfig) -> Timings:
-        """Seconds of the newest run with this model and method, else a rule of thumb."""
-        rough = rough_timings(find_spec(config.model, self.specs).parameters)
-        for run in self.runs.list():
-            if run.config and (run.config.model, run.config.method) == (config.model, config.method):
-                record = self.reader.record(run.id)
-                if record.steps:
-                    return find_timings(record, run.config, rough)
-        return rough
-
-
-def message_html(sentence: str) -> str:
-    return f'<p class="lens-message" role="alert">{escape(sentence)}</p>'
 
 
 def _sent(event: gr.EventData, name: str) -> str:

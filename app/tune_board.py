@@ -16,6 +16,7 @@ import gradio as gr
 
 from app import run_views as views
 from app.run_record import RunReader, RunRecord
+from app.run_samples import sheet_view
 from backend.interface import UserError
 from backend.runs import Runs, RunStatus
 
@@ -49,11 +50,11 @@ class Board:
         self.runs, self.reader = runs, reader
 
     def show(self, told: Watch, message: str = "") -> list[Any]:
-        """Values of list, card, both charts, watch and timer; what the page has seen already is skipped."""
+        """Values of list, card, layers, samples, losses, watch and timer; what the page has seen already is skipped."""
         try:
             return self._show(told, message)
         except UserError as error:  # a run deleted by another page just now, or a disk that refuses
-            return [views.list_view([], "", str(error)), *[gr.skip()] * 3, asdict(Watch(told.run)), gr.skip()]
+            return [views.list_view([], "", str(error)), *[gr.skip()] * 4, asdict(Watch(told.run)), gr.skip()]
 
     def _show(self, told: Watch, message: str) -> list[Any]:
         runs, message = self.runs.list(), message or told.message
@@ -78,14 +79,16 @@ class Board:
         listed = views.list_view(runs, chosen.id if chosen else "", message, told.undo, told.undo_name)
         made: dict[str, tuple[str, Callable[[], Any]]] = {"list": (digest(asdict(listed)), lambda: listed)}
         if chosen is None:
-            return made | {name: ("", lambda: {}) for name in ("run", "layers", "losses")}
+            return made | {name: ("", lambda: {}) for name in ("run", "layers", "samples", "losses")}
         record, control = self.reader.record(chosen.id), self._control_of(chosen)
         card = views.run_view(chosen, record, control, self.runs.log_tail(chosen.id, LOG_LINES))
         measured = f"{chosen.id} {len(record.measured)} {len(control.measured)}"
+        sampled = f"{chosen.id} {len(record.sampled or ())} {len(control.sampled or ())}"
         steps = f"{chosen.id} {len(record.steps)} {len(control.steps)}"
         return made | {
             "run": (digest(asdict(card)), lambda: card),
             "layers": (measured, lambda: views.layers_view(chosen, record, control) or {}),
+            "samples": (sampled, lambda: sheet_view(chosen, record, control) or {}),
             "losses": (steps, lambda: views.losses_view(chosen, record, control) or {}),
         }
 

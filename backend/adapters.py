@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, ProcessorMixin
 
 from aia.batch import Trainable
@@ -25,7 +28,7 @@ from backend.specs import ModelSpec
 
 ABOUT = "aia_lens.json"  # beside PEFT's own files: what the adapter belongs to
 MAX_STRENGTH = 2.0  # beyond what was trained, to see where it leads
-_PEFT, _WHOLE = "adapter_config.json", "config.json"
+_PEFT, _PEFT_WEIGHTS, _WHOLE = "adapter_config.json", "adapter_model.safetensors", "config.json"
 
 
 class Loaded(Protocol):
@@ -38,10 +41,14 @@ class Loaded(Protocol):
     adapted: PeftModel | None  # holds every adapter that was ever put on
 
 
-def prepare_training(trainable: Trainable, config: TrainingConfig) -> PeftModel | None:
-    """Add new adapters, or free the modules of a full fine-tune. New weights come from the config's seed.
+def prepare_training(
+    trainable: Trainable, config: TrainingConfig, start: Path | None = None, revision: str = ""
+) -> PeftModel | None:
+    """Add adapters, or free the modules of a full fine-tune. New weights come from the config's seed.
 
-    Raises `UserError` when there is nothing to train by that method.
+    Adapters take the weights of the folder `start` where there is one, which has to belong to the base model at that
+    `revision`; for a full fine-tune the model was loaded from it (`whole_weights`).
+    Raises `UserError` when there is nothing to train by that method, or what it would go on from does not fit.
     """
     if config.gradient_checkpointing:
         trainable.model.activation_checkpointing_enable({"use_reentrant": False})
@@ -58,9 +65,87 @@ def prepare_training(trainable: Trainable, config: TrainingConfig) -> PeftModel 
         target_modules=trainable.lora_targets,
     )
     try:
-        return get_peft_model(trainable.model, settings)
+        adapted = get_peft_model(trainable.model, settings)
     except ValueError as error:
         raise UserError(f"No layer of this model takes an adapter ({error}); choose the method “full”.") from error
+    if start is not None:
+        check_start(start, config, revision)
+        _take_up(adapted, start)
+    return adapted
+
+
+def check_start(folder: Path, config: TrainingConfig, revision: str = "") -> None:
+    """Whether a run can go on from what lies in a folder. Raises `UserError` that says which setting does not fit.
+
+    `revision`: of the base model, where that is known by now.
+    """
+    about, whole = read_about(folder), not (folder / _PEFT).is_file()
+    if about.get("model", config.model) != config.model:
+        raise UserError(
+            f"Expected an adapter of {config.model} to go on from, got one of {str(about['model'])[:60]}; choose that "
+            "as the base model."
+        )
+    if whole and not (folder / _WHOLE).is_file():
+        raise UserError("Expected an adapter or fine-tuned weights to go on from, found neither; choose another run.")
+    if whole != (config.method == "full"):
+        kind, method = ("whole weights", "full") if whole else ("an adapter", "lora")
+        raise UserError(
+            f"Expected the method “{method}” to go on from {kind}, got “{config.method}”; choose “{method}”."
+        )
+    if whole:
+        return
+    theirs = _read_adapter_settings(folder)
+    if theirs != (config.lora_rank, config.lora_alpha):
+        raise UserError(
+            f"Expected LoRA rank {theirs[0]} and alpha {theirs[1]}, as of the adapter to go on from, got "
+            f"{config.lora_rank} and {config.lora_alpha}; set them so."
+        )
+    if revision and about.get("revision", revision) != revision:
+        raise UserError(
+            f"Expected an adapter of {config.model} at revision {revision}, got one of {str(about['revision'])[:60]}; "
+            "fetch the weights it was trained on, or start from the base model."
+        )
+
+
+def _read_adapter_settings(folder: Path) -> tuple[int, int]:
+    """Rank and alpha of an adapter."""
+    try:
+        settings = json.loads((folder / _PEFT).read_text())
+        return int(settings["r"]), int(settings["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "Expected the settings of an adapter, got none that can be read; choose another run."
+        ) from error
+
+
+def _take_up(adapted: PeftModel, folder: Path) -> None:
+    """Put an adapter's weights into adapters that were just made."""
+    try:
+        weights = load_file(folder / _PEFT_WEIGHTS)
+        if weights.keys() != get_peft_model_state_dict(adapted, save_embedding_layers=False).keys():
+            raise ValueError("other layers")
+        set_peft_model_state_dict(adapted, weights)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            "Expected an adapter of the layers that are trained here, got another or a damaged one; choose another run."
+        ) from error
+
+
+def keep_start(folder: Path, kept: Path) -> None:
+    """Keep what a run begins with in its own folder, by links where the disk has them: the other run may be deleted."""
+    shutil.copytree(folder, kept, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def start_digest(folder: Path) -> str:
+    """12 hexadecimal digits of what a run begins with; empty for whole weights, whose model's revision says it."""
+    return adapter_digest(folder) if (folder / _PEFT).is_file() else ""
 
 
 def save_adapter(
@@ -174,7 +259,7 @@ def read_about(folder: Path) -> dict:
 def adapter_digest(folder: Path) -> str:
     """12 hexadecimal digits of the adapter's weights and settings. Raises `UserError` if a file is missing."""
     digest = hashlib.sha256()
-    for name in (_PEFT, "adapter_model.safetensors"):
+    for name in (_PEFT, _PEFT_WEIGHTS):
         try:
             digest.update((folder / name).read_bytes())
         except OSError as error:

@@ -4,7 +4,9 @@ Owns the run folder's layout and the order: score and measure, train, keep the a
 neither the command line nor pages, nor how a step works (`aia.training`).
 
     config.json      what was asked for, written before anything else
-    events.jsonl     append-only: steps, measurements, checkpoints, scores, the end
+    events.jsonl     append-only: steps, measurements, checkpoints, scores, samples, the end
+    samples/         what it drew on the way (see `backend.samples`)
+    start/           what it began with, where that is another run's adapter: links, or copies
     checkpoints/     what a killed run goes on from
     adapter/         what was learnt: a PEFT adapter, or whole weights of a full fine-tune
     result.json      before, after, losses, seconds, memory
@@ -33,13 +35,16 @@ from aia.evaluation import held_out_samples
 from aia.intensity import Task
 from aia.targets import StageTargets, load_targets
 from aia.training import Training, TrainingError, make_accelerator, make_probe_batches
-from backend.adapters import prepare_training, save_adapter
+from backend.adapters import check_start, keep_start, prepare_training, save_adapter, start_digest, whole_weights
+from backend.downloads import fetched
 from backend.engine import GENERATION_SAMPLING
 from backend.families import as_trainable, load_model
 from backend.interface import Cancelled, UnifiedModel, UserError
+from backend.local_models import find_model
 from backend.pictures import load_picture
+from backend.samples import Sampler, choose_items, sample_when_due
 from backend.scores import evaluate_model
-from backend.specs import SPECS, ModelSpec, find_spec
+from backend.specs import SPECS, ModelSpec, Precision
 
 Listener = Callable[[dict], None]
 
@@ -54,6 +59,7 @@ class RunFolder:
         self.path, self.writes = path, writes
         self.config, self.events = path / "config.json", path / "events.jsonl"
         self.checkpoints, self.adapter, self.result = path / "checkpoints", path / "adapter", path / "result.json"
+        self.samples, self.start = path / "samples", path / "start"
 
     def begin(self, config: TrainingConfig) -> None:
         """Make the folder and write the config. Raises `UserError` if a run is there or the disk refuses."""
@@ -63,6 +69,9 @@ class RunFolder:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if config.start_from is not None:
+                check_start(Path(config.start_from), config)
+                keep_start(Path(config.start_from), self.start)
             write_whole(self.config, config.model_dump_json(indent=1) + "\n")
         except OSError as error:
             raise UserError(f"The folder {self.path} cannot be written ({error.strerror}); choose another.") from error
@@ -134,7 +143,7 @@ def finetune(
         tell({"event": "started", "pid": os.getpid(), "processes": accelerator.num_processes})
         if scores_before and not resuming:
             tell({"event": "scored", "step": 0, "scores": scores_before})
-        fine_tune_in(run, config, find_spec(config.model, specs), accelerator, tell, should_stop)
+        fine_tune_in(run, config, fetched(find_model(config.model, specs)), accelerator, tell, should_stop)
     except (TrainingError, CheckpointError, ValueError) as error:
         _try_append(run, {"event": "failed", "reason": str(error)})
         raise error if isinstance(error, UserError) else UserError(str(error)) from error
@@ -154,20 +163,28 @@ def fine_tune_in(
     run: RunFolder, config: TrainingConfig, spec: ModelSpec, accelerator, tell: Listener, should_stop
 ) -> None:
     """The run itself, in a folder that is there: see the module's words on the order."""
-    model = load_model(spec, four_bit=config.method == "qlora")
+    check_tasks(config, spec)
+    start = run.start if config.start_from is not None else None
+    model = load_model(
+        whole_weights(spec, start) if start else spec,
+        precision=Precision.NF4 if config.method == "qlora" else Precision.FULL,
+    )
     trainable = as_trainable(model)
     torch.manual_seed(config.seed)  # of the adapters' first weights
     revision = model.revision
-    data, probe_samples = load_data(config)
+    data, probe_samples = load_data(config, spec.tasks)
     targets = load_targets(name_targets(config, spec), trainable.layers)
     score = _Scoring(model, config, run, accelerator, tell)
+    adapted = prepare_training(trainable, config, start, revision)
     score.at(0)
-    adapted = prepare_training(trainable, config)
     identity = {"revision": revision, "data_digest": data.digest(), "targets_digest": _targets_digest(targets)}
+    identity |= {"start_digest": start_digest(start)} if start else {}
     training = Training(trainable, data, targets, config, run.checkpoints, identity, accelerator, tell)
     training.resume()
     probe_batches = make_probe_batches(trainable, probe_samples, PROBE_BATCH)
-    if not training.run(probe_batches, should_stop):
+    items = [] if _sharded() else choose_items(config, probe_samples, model.tasks)  # sharded weights cannot draw
+    sampler = Sampler(model, items, run.samples, bool(run.last_event("asked")), tell)
+    if not training.run(probe_batches, should_stop, sample_when_due(sampler, config, accelerator)):
         raise Cancelled
     weights = training.whole_weights()
     if accelerator.is_main_process:
@@ -204,21 +221,35 @@ class _Scoring:
         self.accelerator.wait_for_everyone()
 
 
-def load_data(config: TrainingConfig) -> tuple[TrainingData, dict[Task, list[Sample]]]:
-    """The training data, and the fixed set that curves are measured on.
+def check_tasks(config: TrainingConfig, spec: ModelSpec) -> None:
+    """Refuse a share of the steps for what a model cannot do. Raises `UserError`."""
+    for task in Task:
+        if config.share(task) and task not in spec.tasks:
+            raise UserError(
+                f"Expected ratio_{task} 0, as {spec.title} cannot do {task}, got {getattr(config, f'ratio_{task}'):g}; "
+                "set it to 0, or choose a model that can."
+            )
+
+
+def load_data(
+    config: TrainingConfig, tasks: frozenset[Task] = frozenset(Task)
+) -> tuple[TrainingData, dict[Task, list[Sample]]]:
+    """The training data, and the fixed set that curves are measured on, of `tasks` alone.
 
     In the world that set is held out. Of a file it is the first rows of each task's order, which are trained on too.
     Raises `UserError` naming bad rows, or a task that has a share of the steps but no rows.
     """
     wanted = [task for task in Task if config.share(task) > 0]
     if config.data == "world":
-        return WorldData(config.seed), {t: held_out_samples(t, config.probe_samples, PROBE_SEED) for t in Task}
+        return WorldData(config.seed), {
+            t: held_out_samples(t, config.probe_samples, PROBE_SEED) for t in Task if t in tasks
+        }
     images = Path(config.images) if config.images else None
     data = load_conversations(Path(config.data), images, config.seed, _pixels, config.skip_bad_rows)
     for task in wanted:
         if not data.count(task):
             raise UserError(f"Expected rows of {task} in {config.data}, found none; set the ratio of {task} to 0.")
-    counts = {task: min(config.probe_samples, data.count(task)) for task in Task}
+    counts = {task: min(config.probe_samples, data.count(task)) for task in Task if task in tasks}
     return data, {task: [data.sample(task, i) for i in range(count)] for task, count in counts.items() if count}
 
 
@@ -268,7 +299,7 @@ def _parse_lines(text: str) -> Iterator[dict]:
     for line in text.splitlines():
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and "event" in event:
             yield event

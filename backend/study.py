@@ -89,6 +89,7 @@ class Study:
             "probe_every": 50,
             "checkpoint_every": 50,
             "keep_checkpoints": 1,
+            "sample_count": 0,
             "seed": seed,
             "targets": targets,
         }

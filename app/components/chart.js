@@ -76,40 +76,15 @@ async function draw() {
   card.dataset.drawn = view.link.capture + ":" + chosen; // tests and screen readers wait for this
 }
 
-// Exactly the chart shown, on the card's own background, twice as fine as on the screen.
-async function pngUrl() {
-  const Plotly = await lens.plotly();
-  const background = getComputedStyle(card).backgroundColor;
-  const { data, layout } = lens.coloured(current().figure, plot);
-  const title = { text: view.title + " · " + chosen, x: 0.02, font: { size: 14 } };
-  const margin = { ...layout.margin, t: 56 };
-  return Plotly.toImage(
-    { data, layout: { ...layout, title, margin, paper_bgcolor: background, plot_bgcolor: background } },
-    { format: "png", width: plot.clientWidth, height: plot.clientHeight + 40, scale: 2 },
-  );
-}
-
 function drawActions() {
   const buttons = view.downloads.map((file) =>
-    action(file.label, () => lens.download(file.name, new Blob([file.text], { type: file.mime }))),
+    lens.button(file.label, () => lens.download(file.name, new Blob([file.text], { type: file.mime }))),
   );
-  const png = action("PNG", async () =>
-    lens.download(view.png_name.replace("@", chosen), await (await fetch(await pngUrl())).blob()),
-  );
-  const link = action("Copy link", async () => {
-    const copied = await lens.copy(new URL(lens.address(lens.withTheme(query())), location.href).href);
-    link.textContent = copied ? "Copied" : "Copy it from the address bar";
-    setTimeout(() => (link.textContent = "Copy link"), 1600);
+  const png = lens.button("PNG", async () => {
+    const picture = await lens.picture(plot, current().figure, { title: view.title + " · " + chosen });
+    lens.download(view.png_name.replace("@", chosen), picture);
   });
-  actions.replaceChildren(...buttons, png, ...(isLinked() ? [link] : []));
-}
-
-function action(label, run) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = label;
-  button.addEventListener("click", run);
-  return button;
+  actions.replaceChildren(...buttons, png, ...(isLinked() ? [lens.copyButton(query)] : []));
 }
 
 lens.plotly().catch(console.error); // start loading while the server still answers

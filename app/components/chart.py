@@ -6,12 +6,12 @@ Does not know what the chart is about.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
-from app.components import load_script
+from app.components import as_plain, load_script
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ChartCard(gr.HTML):
         super().__init__(html_template=template, js_on_load=load_script("chart"), apply_default_css=False, **kwargs)
 
     def postprocess(self, value: ChartView | dict | None) -> dict | None:
-        return asdict(value) if isinstance(value, ChartView) else value
+        return as_plain(value) if isinstance(value, ChartView) else value
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object"}

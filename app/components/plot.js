@@ -48,45 +48,20 @@ function draw() {
   painting.then(() => (card.dataset.drawn = key)); // tests wait for this
 }
 
-// What is shown, with its title and legend, on the card's own background.
-async function picture(format) {
-  const Plotly = await lens.plotly();
-  const background = getComputedStyle(card).backgroundColor;
-  const { data, layout } = lens.coloured(view.figure, plot);
-  const rows = view.legend.length;
-  const title = { text: view.title, x: 0.02, y: 1, yref: "container", yanchor: "top", pad: { t: 14 }, font: { size: 14 } };
-  const margin = { ...layout.margin, t: 66, b: layout.margin.b + 22 * rows };
-  const legend = { orientation: "v", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 12 } };
-  const height = layout.height + 40 + 22 * rows;
-  const page = { ...layout, title, margin, legend, height, showlegend: rows > 0, paper_bgcolor: background, plot_bgcolor: background };
-  const url = await Plotly.toImage({ data, layout: page }, { format, width: plot.clientWidth, height, scale: 2 });
-  return (await fetch(url)).blob();
-}
-
 function drawActions() {
   const pictures = ["png", "svg"].map((format) =>
-    action(format.toUpperCase(), async () => lens.download(`${view.stem}.${format}`, await picture(format))),
+    lens.button(format.toUpperCase(), async () => {
+      const about = { title: view.title, legend: view.legend.length, format };
+      lens.download(`${view.stem}.${format}`, await lens.picture(plot, view.figure, about));
+    }),
   );
   const files = view.files.map((file) =>
-    action(file.label, async () => {
+    lens.button(file.label, async () => {
       const bytes = await (await fetch(`data:${file.mime};base64,${file.base64}`)).blob();
       lens.download(file.name, bytes);
     }),
   );
-  const link = action("Copy link", async () => {
-    const copied = await lens.copy(new URL(lens.address(lens.withTheme(view.link)), location.href).href);
-    link.textContent = copied ? "Copied" : "Copy it from the address bar";
-    setTimeout(() => (link.textContent = "Copy link"), 1600);
-  });
-  part(".lens-actions").replaceChildren(...pictures, ...files, ...(view.link ? [link] : []));
-}
-
-function action(label, run) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = label;
-  button.addEventListener("click", run);
-  return button;
+  part(".lens-actions").replaceChildren(...pictures, ...files, ...(view.link ? [lens.copyButton(() => view.link)] : []));
 }
 
 watch("value", () => show(props.value));

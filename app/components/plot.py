@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from app.components import load_script
+from app.components import as_plain, load_script
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PlotCard(gr.HTML):
         super().__init__(html_template=template, js_on_load=load_script("plot"), apply_default_css=False, **kwargs)
 
     def postprocess(self, value: PlotView | dict | None) -> dict | None:
-        return asdict(value) if isinstance(value, PlotView) else value
+        return as_plain(value) if isinstance(value, PlotView) else value
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object"}

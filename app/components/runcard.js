@@ -9,6 +9,7 @@ function show(next) {
   card.hidden = !view;
   lens.place("finetune", "run=" + (view ? view.id : ""));
   if (!view) return;
+  if (renamed && renamed !== view.id) endName(false);
   card.dataset.run = view.id;
   card.dataset.state = view.state;
   part("h2").textContent = view.name;
@@ -42,27 +43,58 @@ function drawTable() {
 }
 
 function drawActions() {
-  const wanted = view.id + view.actions.map((action) => action.name).join();
+  const wanted = view.id + view.actions.map((action) => action.name).join() + view.links.map((link) => link.query).join();
   if (wanted === offered) return; // a button under the pointer stays
   offered = wanted;
   const run = view.id;
-  const buttons = view.actions.map(({ name, label }) => button(label, () => {
+  const buttons = view.actions.map(({ name, label }) => lens.button(label, () => {
     if (name === "delete") lens.chooseRun("");
     trigger("act", { run, action: name });
   }));
-  const link = button("Copy link", async () => {
-    const copied = await lens.copy(location.href);
-    link.textContent = copied ? "Copied" : "Copy it from the address bar";
-    setTimeout(() => (link.textContent = "Copy link"), 1600);
-  });
-  part(".lens-actions").replaceChildren(...buttons, link);
+  const links = view.links.map(({ label, query }) =>
+    Object.assign(document.createElement("a"), { textContent: label, href: lens.address(lens.withTheme(query)) }),
+  );
+  part(".lens-actions").replaceChildren(...links, ...buttons, lens.copyButton(() => "run=" + run));
 }
 
-function button(label, run) {
-  const made = Object.assign(document.createElement("button"), { type: "button", textContent: label });
-  made.addEventListener("click", run);
-  return made;
+// --- the name, changed in its place: Enter or leaving the field keeps it, Escape does not ---
+
+const field = part(".lens-rename-field");
+let renamed = null; // the run whose name is being changed
+
+function beginName() {
+  renamed = view.id;
+  field.value = view.name;
+  showName();
+  field.focus();
+  field.select();
 }
+
+function endName(keep) {
+  const run = renamed;
+  const name = field.value.trim();
+  if (!run) return;
+  renamed = null;
+  showName();
+  if (!keep || run !== view.id || name === view.name) return;
+  if (name) part("h2").textContent = name; // until the server has said so
+  trigger("act", { run, action: "rename", name });
+}
+
+function showName() {
+  field.hidden = !renamed;
+  part("h2").hidden = Boolean(renamed);
+  part(".lens-rename").hidden = Boolean(renamed);
+}
+
+part(".lens-rename").addEventListener("click", beginName);
+field.addEventListener("blur", () => endName(true));
+field.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" && event.key !== "Escape") return;
+  event.preventDefault(); // else Enter would go on to the button that gets the focus
+  endName(event.key === "Enter");
+  part(".lens-rename").focus();
+});
 
 watch("value", () => show(props.value));
 show(props.value);

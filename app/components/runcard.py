@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from app.components import load_script
+from app.components import as_plain, load_script
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,14 @@ class Action:
 
     name: str
     label: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link to another view of the page, by its query."""
+
+    label: str
+    query: str
 
 
 @dataclass(frozen=True)
@@ -34,17 +42,19 @@ class RunView:
     columns: tuple[str, ...] = ()
     table: tuple[tuple[str, ...], ...] = ()
     actions: tuple[Action, ...] = ()
+    links: tuple[Link, ...] = ()
     log: str = ""
 
 
 class RunCard(gr.HTML):
-    """Value: a `RunView` or None. Event: `act` with `action` and `run`."""
+    """Value: a `RunView` or None. Event: `act` with `action` and `run`; to rename, also `name`."""
 
-    def __init__(self, **kwargs: Any):
-        super().__init__(html_template=_TEMPLATE, js_on_load=load_script("runcard"), apply_default_css=False, **kwargs)
+    def __init__(self, longest_name: int, **kwargs: Any):
+        template = _TEMPLATE.replace("@longest", str(longest_name))
+        super().__init__(html_template=template, js_on_load=load_script("runcard"), apply_default_css=False, **kwargs)
 
     def postprocess(self, value: RunView | dict | None) -> dict | None:
-        return asdict(value) if isinstance(value, RunView) else value
+        return as_plain(value) if isinstance(value, RunView) else value
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object"}
@@ -52,7 +62,12 @@ class RunCard(gr.HTML):
 
 _TEMPLATE = """
 <section class="lens-card lens-run" aria-label="Run" hidden>
-  <div class="lens-row"><h2></h2><span class="lens-chip"></span></div>
+  <div class="lens-row lens-title">
+    <h2></h2>
+    <input class="lens-rename-field" maxlength="@longest" aria-label="Name of the run" hidden />
+    <button type="button" class="lens-rename" aria-label="Rename the run" title="Rename">✎</button>
+    <span class="lens-chip"></span>
+  </div>
   <p class="lens-sub"></p>
   <div class="lens-bar" role="progressbar" aria-label="Steps done" aria-valuemin="0" aria-valuemax="100"><i></i></div>
   <p class="lens-facts"></p>

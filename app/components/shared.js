@@ -88,7 +88,7 @@ window.lens = (() => {
   // The address bar holds what the tab in front shows: each tab says its own query, turning to a tab brings it back.
   const queries = {};
   const asked = new URLSearchParams(location.search);
-  let tab = asked.has("compare") ? "compare" : asked.has("run") ? "finetune" : "explore";
+  let tab = asked.has("library") ? "library" : asked.has("compare") ? "compare" : asked.has("run") ? "finetune" : "explore";
   const address = (query) => location.pathname + (query ? "?" + query : "");
   function place(name, query) {
     queries[name] = withTheme(query);
@@ -111,5 +111,91 @@ window.lens = (() => {
   const chooseRun = (run) => (clicked = run);
   const watching = (watch) => (clicked ? { ...watch, run: clicked } : watch);
 
-  return { chooseRun, watching, plotly, coloured, download, copy, onTheme, paint, place, turnTo, address, withTheme };
+  // --- taking along ---
+
+  function button(label, run) {
+    const made = Object.assign(document.createElement("button"), { type: "button", textContent: label });
+    made.addEventListener("click", run);
+    return made;
+  }
+
+  // A button that copies the page's address with the query that `find` gives.
+  function copyButton(find) {
+    const made = button("Copy link", async () => {
+      const copied = await copy(new URL(address(withTheme(find())), location.href).href);
+      made.textContent = copied ? "Copied" : "Copy it from the address bar";
+      setTimeout(() => (made.textContent = "Copy link"), 1600);
+    });
+    return made;
+  }
+
+  // A figure by itself, on its card's own background, twice as fine as on the screen: `title` above it, below that in
+  // small `words` on how to read it, `legend` lines at the bottom. → a blob
+  async function picture(plot, figure, { title, words = "", legend = 0, format = "png" }) {
+    const Plotly = await plotly();
+    const background = getComputedStyle(plot.closest(".lens-card")).backgroundColor;
+    const { data, layout } = coloured(figure, plot);
+    const width = plot.clientWidth;
+    const lines = words ? wrap(words, width / 6.2) : [];
+    const top = 66 + 15 * lines.length;
+    const room = { t: layout.margin.t + top - 26, b: layout.margin.b + 30 * legend };
+    const height = layout.height + top - 26 + 30 * legend;
+    const page = {
+      ...layout,
+      title: {
+        text: title, x: 0.02, y: 1, yref: "container", yanchor: "top", pad: { t: 14 }, font: { size: 14 },
+        subtitle: { text: lines.join("<br>"), font: { size: 12 } },
+      },
+      margin: { ...layout.margin, ...room },
+      paper_bgcolor: background,
+      plot_bgcolor: background,
+      height,
+    };
+    if (legend) {
+      const below = { orientation: "v", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 12 } };
+      Object.assign(page, { legend: below, showlegend: true });
+    }
+    const url = await Plotly.toImage({ data, layout: page }, { format, width, height, scale: 2 });
+    return (await fetch(url)).blob();
+  }
+
+  function wrap(words, most) {
+    const lines = [""];
+    for (const word of words.split(" ")) {
+      if ((lines.at(-1) + " " + word).length > most) lines.push(word);
+      else lines[lines.length - 1] = (lines.at(-1) + " " + word).trim();
+    }
+    return lines;
+  }
+
+  // The points that a figure shows as CSV: a row each, with the name of its plot and of its curve. A band is two curves.
+  function table({ data, layout }, plots, [across, up]) {
+    const rows = [["plot", "curve", across, up]];
+    for (const { name, xaxis = "x", x, y, fill } of data) {
+      const plot = plots[Number(xaxis.slice(1) || 1) - 1] || "";
+      const half = x.length / 2;
+      x.forEach((at, i) => {
+        const curve = fill !== "toself" ? name : name + (i < half ? ", upper" : ", lower");
+        if (y[i] !== null) rows.push([plot, curve, at, y[i]]);
+      });
+    }
+    const quoted = (value) => (/[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value);
+    return rows.map((row) => row.map(quoted).join(",") + "\n").join("");
+  }
+
+  // The step that a chart's slider stands at, for other cards of the same key.
+  const scrubs = {};
+  const followers = [];
+  const scrubbed = (key) => scrubs[key] ?? null;
+  const onScrub = (callback) => followers.push(callback);
+  function scrubTo(key, step) {
+    if (scrubs[key] === step) return;
+    scrubs[key] = step;
+    followers.forEach((callback) => callback(key));
+  }
+
+  return {
+    address, button, chooseRun, coloured, copy, copyButton, download, onScrub, onTheme, paint, picture, place, plotly, scrubTo,
+    scrubbed, table, turnTo, watching, withTheme,
+  };
 })();

@@ -6,18 +6,19 @@ last step follows new ones; one that was moved to an earlier step stays there.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from app.components import load_script
+from app.components import as_plain, load_script
 
 
 @dataclass(frozen=True)
 class Frame:
     """One step: `values` are the y of the traces that move, by the trace's index."""
 
+    step: int
     label: str
     sentence: str
     values: dict[str, list[float]]
@@ -25,7 +26,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class StepsView:
-    """What the chart shows. Another `key` is another chart, whose last step is shown."""
+    """What the chart shows. Another `key` is another chart, whose last step is shown.
+
+    With a `stem`, which its files' names begin with, it can be taken along: `plots` names the plots side by side,
+    `axes` what x and y are.
+    """
 
     key: str
     title: str
@@ -33,6 +38,9 @@ class StepsView:
     figure: dict[str, Any]  # a Plotly figure as plain data; colours may be CSS variables
     sentence: str = ""  # where there are no frames
     frames: tuple[Frame, ...] = ()
+    stem: str = ""
+    plots: tuple[str, ...] = ()
+    axes: tuple[str, str] = ("x", "y")
 
 
 class StepsChart(gr.HTML):
@@ -43,7 +51,7 @@ class StepsChart(gr.HTML):
         super().__init__(html_template=template, js_on_load=load_script("steps"), apply_default_css=False, **kwargs)
 
     def postprocess(self, value: StepsView | dict | None) -> dict | None:
-        return asdict(value) if isinstance(value, StepsView) else value
+        return as_plain(value) if isinstance(value, StepsView) else value
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object"}
@@ -59,5 +67,6 @@ _TEMPLATE = """
   </div>
   <div class="lens-plot" role="img" style="height: @heightpx"></div>
   <p class="lens-says" aria-live="polite"></p>
+  <div class="lens-actions" role="group" aria-label="Export" hidden></div>
 </section>
 """

@@ -54,6 +54,19 @@ def scored_event(step, generation, understanding, half=0.05):
     return {"event": "scored", "step": step, "scores": {"model": "tiny-janus", **scores}, "time": 8.0}
 
 
+def asked_event():
+    items = [
+        {"task": "generation", "text": "a red star", "answer": "", "file": "asked/item-0.png"},
+        {"task": "understanding", "text": "how many?", "answer": "two", "file": "asked/item-1.png"},
+    ]
+    return {"event": "asked", "items": items}
+
+
+def sampled_event(step, drawn=True, answer="two"):
+    items = [{"file": f"{step}/item-0.png", "right": drawn}, {"text": answer, "right": answer == "two"}]
+    return {"event": "sampled", "step": step, "items": items}
+
+
 def whole_run(closer=0.1):
     """Events of a finished run of four steps."""
     return [
@@ -61,13 +74,17 @@ def whole_run(closer=0.1):
         {"event": "scoring", "step": 0, "time": 0.0},
         scored_event(0, 0.5, 0.9),
         measured_event(0, time=8.0),
+        asked_event(),
+        sampled_event(0),
         {"event": "checkpoint", "step": 0},
         step_event(1, "generation"),
         step_event(2, "understanding"),
         measured_event(2, 0.05, 0.2 - closer / 2, time=10.0),
+        sampled_event(2, drawn=False),
         step_event(3, "generation"),
         step_event(4, "understanding"),
         measured_event(4, 0.1, 0.2 - closer, time=12.0),
+        sampled_event(4, answer="three"),
         {"event": "scoring", "step": 4, "time": 4.0},
         scored_event(4, 0.55, 0.7),
         {"event": "finished", "seconds": 20},
@@ -77,9 +94,10 @@ def whole_run(closer=0.1):
 class FakeRuns:
     """`runs` and `told` are set and read by tests; `reads` counts the events handed out."""
 
-    def __init__(self, *runs, events=None):
+    def __init__(self, *runs, events=None, folder=None):
         self.runs = {run.id: run for run in runs}
         self.told = {run.id: list(whole_run()) for run in runs} | (events or {})
+        self.folder = folder
         self.trash, self.started, self.ticks, self.reads = {}, [], 0, 0
 
     def list(self):
@@ -114,6 +132,9 @@ class FakeRuns:
         if self.status(run_id).state == "finished":
             raise UserError("Expected a run that ended before it was done, got one that is finished; let it be.")
         self._become(run_id, "queued")
+
+    def rename(self, run_id, name):
+        self.runs[run_id] = replace(self.status(run_id), name=name)
 
     def delete(self, run_id):
         self.trash[run_id] = self.runs.pop(run_id)

@@ -126,6 +126,7 @@ def test_measure_hands_the_adapter_to_the_family(tmp_path, monkeypatch):
         return FakeModel()
 
     monkeypatch.setattr("backend.families.load_model", load)
+    monkeypatch.setenv("AIA_LENS_DATA", str(tmp_path / "data"))
     result = CliRunner().invoke(
         cli, ["measure", "--samples", "2", "--adapter", str(tmp_path), "--json", str(tmp_path / "a.json")]
     )

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from aia.targets import PRESETS
 from app import training_commands
 from app.cli import cli
-from app.training_commands import build_config, weights
+from app.training_commands import build_config, find_targets, weights
 from backend.finetune import RunFolder
 from backend.interface import UserError
+from backend.target_files import TargetFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--steps", "3", "--batch-size", "2", "--set", "probe_samples=4", "--set", "score_samples=0"]
@@ -120,3 +122,11 @@ def test_a_study_is_told_line_by_line(capsys):
     training_commands.print_study(report)
     told = capsys.readouterr().out
     assert "with AIA, 2 seeds" in told and "0.5000 ± 0.1000" in told and "-0.6000 ± 0.0500" in told
+
+
+def test_targets_that_the_page_saved_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIA_LENS_DATA", str(tmp_path))
+    saved = TargetFiles(tmp_path / "targets")
+    stem = saved.save(PRESETS["tiny-experts"], "My own")
+    assert find_targets("My own") == find_targets("my-own") == str(saved.find(stem))
+    assert find_targets("paper-emu3") == "paper-emu3" and find_targets("nobody.json") == "nobody.json"

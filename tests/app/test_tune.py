@@ -1,17 +1,20 @@
 """The Fine-tune tab's handlers, over runs that a test sets."""
 
+from pathlib import Path
+
 import gradio as gr
 import pytest
 
 from aia.config import TrainingConfig
+from app.run_request import Requests
 from app.tune import Finetune
 from app.tune_board import Watch, read_watch
-from app.tune_form import ADVANCED, MAIN, NAMES, build_config, make_tune_form, read_form
+from app.tune_form import NAMES
 from backend.interface import UserError
-from backend.specs import SPECS
-from tests.app.run_fakes import FakeRuns, make_status, step_event
+from tests.app.run_fakes import FakeRuns, make_status, sampled_event, step_event
 
-LIST, RUN, LAYERS, LOSSES, WATCH, TIMER = range(6)
+LIST, RUN, LAYERS, SAMPLES, LOSSES, WATCH, TIMER = range(7)
+FOLDER = Path("/nowhere")  # nothing of these tests is written
 AIA, CONTROL = "a" * 16, "c" * 16
 
 
@@ -20,7 +23,7 @@ def make_tab(state="finished", **changes):
         make_status(AIA, state, "aia", CONTROL, step=4, **changes),
         make_status(CONTROL, "finished", "control", AIA, step=4),
     )
-    return runs, Finetune(runs, SPECS)
+    return runs, Finetune(Requests(runs, FOLDER))
 
 
 def skipped(value):
@@ -29,7 +32,7 @@ def skipped(value):
 
 def values(**changes):
     defaults = TrainingConfig().model_dump(mode="json") | {"steps": 12, "batch_size": 2} | changes
-    return [*(defaults[name] for name in NAMES), True, "mine"]
+    return [*(defaults[name] for name in NAMES), {}, True, "mine"]
 
 
 def event(**sent):
@@ -46,7 +49,10 @@ def test_a_page_gets_all_cards_and_then_only_what_is_new():
     assert all(map(skipped, again[:TIMER]))
     runs.told[AIA].append(step_event(5, "generation"))
     third = tab.on_poll(shown[WATCH])
-    assert (skipped(third[LOSSES]), skipped(third[LAYERS])) == (False, True)
+    assert [skipped(third[card]) for card in (LAYERS, SAMPLES, LOSSES)] == [True, True, False]
+    runs.told[CONTROL].append(sampled_event(6))
+    fourth = tab.on_poll(third[WATCH])
+    assert [skipped(fourth[card]) for card in (LAYERS, SAMPLES, LOSSES)] == [True, False, True]
 
 
 @pytest.mark.parametrize(("state", "active"), [("running", True), ("queued", True), ("finished", False)])
@@ -90,9 +96,9 @@ def test_a_disk_that_refuses_is_a_sentence_and_all_comes_back_after_it(monkeypat
 
 
 def test_without_runs_the_list_says_how_to_start():
-    shown = Finetune(FakeRuns(), SPECS).show(Watch())
+    shown = Finetune(Requests(FakeRuns(), FOLDER)).show(Watch())
     assert "Start one" in shown[LIST].empty
-    assert shown[RUN] == shown[LAYERS] == shown[LOSSES] == {}
+    assert shown[RUN] == shown[LAYERS] == shown[SAMPLES] == shown[LOSSES] == {}
     assert shown[TIMER].active is False
 
 
@@ -132,6 +138,17 @@ def test_cancel_resume_delete_and_undo():
     assert (shown[LIST].undo, shown[RUN].id) == ("", AIA)
 
 
+def test_a_run_is_renamed_in_its_card_and_its_comparison_offered_at_the_end():
+    runs, tab = make_tab()
+    shown = tab.on_act({"run": AIA}, event(run=AIA, action="rename", name="better"))
+    assert (shown[RUN].name, shown[LIST].rows[0].name, runs.status(AIA).name) == ("better", "better", "better")
+    assert [(link.label, link.query) for link in shown[RUN].links] == [
+        ("Compare before, after, control", f"compare=run:{AIA}")
+    ]
+    assert tab.show(Watch(CONTROL))[RUN].links[0].label == "Compare before and after"
+    assert make_tab("running")[1].show(Watch(AIA))[RUN].links == ()
+
+
 def test_what_the_runs_refuse_is_a_sentence_above_the_list():
     _, tab = make_tab("finished")
     shown = tab.on_act({"run": AIA}, event(run=AIA, action="resume"))
@@ -143,39 +160,3 @@ def test_whatever_a_page_says_it_has_seen_is_taken(sent):
     _, tab = make_tab()
     assert isinstance(read_watch(sent), Watch)
     assert tab.on_poll(sent)[RUN].id == AIA
-
-
-def test_the_preview_stretches_targets_and_shows_the_model_as_measured():
-    _, tab = make_tab()
-    view = tab.on_preview("tiny-janus", "paper-emu3", "training")
-    grey = [t["y"] for t in view.figure["data"] if t["name"].endswith("now")]
-    assert grey == [[0.2] * 8, [0.6] * 8]
-    assert "Grey" in view.sentence
-    bare = Finetune(FakeRuns(), SPECS).on_preview("tiny-janus", "paper-emu3", "training")
-    assert "Grey" not in bare.sentence
-
-
-def test_an_estimate_follows_the_form_and_is_silent_while_it_is_wrong():
-    _, tab = make_tab()
-    assert "earlier run" in tab.on_estimate(*values())
-    assert "rough" in tab.on_estimate(*values(method="full"))
-    assert tab.on_estimate(*values(steps=None)) == ""
-
-
-def test_every_setting_but_files_is_on_the_form_with_its_description():
-    with gr.Blocks():
-        form = make_tune_form(SPECS)
-    assert set(NAMES) | {"data", "images", "skip_bad_rows", "format_version", "aia"} == set(TrainingConfig.model_fields)
-    assert len(MAIN) + len(ADVANCED) == len(NAMES)
-    for name in ADVANCED:
-        assert form.fields[name].info == TrainingConfig.model_fields[name].description
-    config, control, name = read_form(tuple(field.value for field in form.values))
-    assert (config, control, name or "") == (TrainingConfig(), True, "")
-
-
-@pytest.mark.parametrize(
-    "given", [{"data": "/etc/passwd"}, {"images": "/etc"}, {"targets": "../secret.json"}, {"nonsense": 1}]
-)
-def test_files_of_the_server_and_unknown_settings_are_refused(given):
-    with pytest.raises(UserError, match="Expected"):
-        build_config(given)

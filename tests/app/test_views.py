@@ -40,6 +40,17 @@ def test_every_prompt_word_of_a_drawing_is_a_chip_with_a_map_of_all_patches(draw
     assert decode_map(chips[2].map).argmax() == drawing.cross[:, :, 2].astype(np.float32).mean(0).argmax()
 
 
+def test_rows_that_chose_row_ends_are_on_no_map(drawing):
+    """2 × 2 patches with a row end after each row: the map has four values, of the rows that chose patches."""
+    rows = np.array([0, 1, 3, 4], np.int32)
+    kept = {"mass": drawing.mass[:, :, :, :6], "cross": drawing.cross[:, :6]}
+    small = replace(drawing, grid=(2, 2), patch_rows=rows, query_positions=drawing.query_positions[:6], **kept)
+    chips = views.prompt_chips(small)
+    expected = views.encode_map(small.cross[:, rows, 1].astype(np.float32).mean(0))
+    assert len(decode_map(chips[1].map)) == 4 and chips[1].map == expected
+    assert views.prompt_chips(replace(small, patch_rows=None)) == ()
+
+
 def test_maps_stretch_from_lowest_to_highest():
     assert list(decode_map(views.encode_map(np.array([0.1, 0.2, 0.3])))) == [0, 128, 255]
     assert list(decode_map(views.encode_map(np.array([0.5, 0.5])))) == [0, 0]

@@ -38,6 +38,7 @@ QUICK = {
     "checkpoint_every": 2,
     "probe_every": 3,
     "learning_rate": 1e-3,
+    "sample_count": 0,  # tests/backend/test_samples.py
 }
 
 
@@ -159,12 +160,12 @@ def run_in_child(folder, config):
 
 
 def test_killed_at_ten_random_moments_and_resumed_ends_bit_for_bit_alike(tmp_path):
-    """SIGKILL somewhere in a random step, while measuring, or in the middle of a checkpoint."""
+    """SIGKILL in a random step, while measuring or drawing samples, or in the middle of a checkpoint."""
     seed = int(time.time())
     print(f"seed of the moments: {seed}")
     rng, fork = random.Random(seed), multiprocessing.get_context("fork")
-    config = quick(steps=10, checkpoint_every=3, lora_dropout=0.1, batch_size=2)
-    finetune(tmp_path / "whole", config)
+    config = quick(steps=10, checkpoint_every=3, probe_every=5, lora_dropout=0.1, batch_size=2, sample_count=1)
+    finetune(tmp_path / "whole", config.model_copy(update={"sample_count": 0}))
     for number in range(10):
         run = RunFolder(tmp_path / f"killed-{number}")
         child = fork.Process(target=run_in_child, args=(run.path, config))

@@ -1,9 +1,13 @@
 """A small real fine-tune with its control, as a person starts, watches, stops and reads it."""
 
+import csv
+import io
 import re
 import time
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.person import text
@@ -23,6 +27,7 @@ def turn_to_finetune(page):
 def fill_small_run(page, steps=STEPS, **settings):
     """A run of seconds; what is no main setting is under Advanced."""
     small = {"steps": steps, "batch_size": 2, "probe_every": 4, "probe_samples": 4, "score_samples": 4}
+    small["sample_count"] = 1
     if not page.locator("#lens-set-probe-every").is_visible():
         page.get_by_role("button", name="Advanced").click()
     for name, value in (small | settings).items():
@@ -80,7 +85,7 @@ def requests_in(page, seconds):
 @pytest.fixture(scope="module")
 def finished(server, api):
     """A finished run with its control, without a page; the AIA run's id."""
-    config = {"steps": 6, "batch_size": 2, "probe_every": 2, "probe_samples": 4, "score_samples": 4}
+    config = {"steps": 6, "batch_size": 2, "probe_every": 2, "probe_samples": 4, "score_samples": 4, "sample_count": 2}
     run, control = api.predict({**config, "learning_rate": 3e-3}, "made by the API", True, api_name="/start_run")[
         "runs"
     ]
@@ -145,6 +150,75 @@ def assert_layers_are_those_measured(page, status):
     assert drawn[4][2] == drawn[2][2] != last
     distance = status["distance"]["0"]["generation"]["mean_absolute"]
     assert f"generation {distance:.3f}" in text(page, "#lens-layers .lens-says")
+
+
+def test_samples_follow_the_slider_beside_those_before_and_of_the_control(open_page, finished):
+    page = open_page(f"?run={finished}", ready=".lens-sheet[data-drawn$=':6']")
+    heads = "#lens-sheet thead th"
+    expect(page.locator(heads)).to_have_text(["asked", "wanted", "before", "step 6", "control, step 6"])
+    assert page.locator("#lens-sheet tbody th[scope=row]").count() == 4
+    drawn = pictures(page)
+    assert len(drawn) == 2 * 4 + 2  # per drawing one wanted and three made, per question the one asked about
+    assert all(
+        width > 0 for width in page.eval_on_selector_all("#lens-sheet img", "all => all.map((i) => i.naturalWidth)")
+    )
+    assert set(marks(page)) <= {"✓ as asked", "✗ not as asked", "✓ right", "✗ wrong"}
+    page.locator("#lens-layers input[type=range]").fill("0")
+    page.wait_for_selector(".lens-sheet[data-drawn$=':0']")
+    expect(page.locator(heads)).to_have_text(["asked", "wanted", "before", "step 0", "control, step 0"])
+    first = pictures(page)
+    assert first != drawn
+    assert first[1] == first[2] == first[3], "before training run and control draw alike"
+    assert "Step 0:" in text(page, "#lens-sheet .lens-says")
+
+
+def pictures(page):
+    return page.eval_on_selector_all("#lens-sheet img", "all => all.map((i) => i.src)")
+
+
+def marks(page):
+    return page.locator("#lens-sheet td span").all_inner_texts()
+
+
+def test_charts_leave_as_what_is_shown(open_page, finished):
+    page = open_page(f"?run={finished}", ready=".lens-sheet[data-drawn]")
+    page.locator("#lens-layers input[type=range]").fill("1")
+    page.wait_for_function("document.querySelector('#lens-layers .lens-steps').dataset.drawn.includes('step 2 of')")
+    name, data = download(page, "#lens-layers", "CSV")
+    assert name == f"aia-lens-run-{finished[:8]}-layers-step-2.csv"
+    rows = list(csv.DictReader(io.StringIO(data.decode())))
+    shown = {(axis, curve): y for curve, axis, y in traces(page, "#lens-layers")}
+    for plot, axis in (("generation", None), ("understanding", "y2")):
+        mine = [float(r["share of attention"]) for r in rows if (r["plot"], r["curve"]) == (plot, "now")]
+        assert mine == shown[axis, "now"]
+    name, data = download(page, "#lens-layers", "PNG")
+    assert Image.open(io.BytesIO(data)).width > 800
+    name, data = download(page, "#lens-losses", "CSV")
+    assert data.decode().splitlines()[0] == "plot,curve,step,loss"
+
+
+def download(page, card, label):
+    with page.expect_download() as begun:
+        page.locator(card).get_by_role("button", name=label).click()
+    return begun.value.suggested_filename, Path(begun.value.path()).read_bytes()
+
+
+def test_a_run_is_renamed_in_its_place_and_leads_to_its_comparison(open_page, finished):
+    page = open_page(f"?run={finished}", ready=RUN_READY)
+    name = text(page, ".lens-run h2")
+    for begun, key, now in (
+        ("dropped", "Escape", name),
+        ("a better name", "Enter", "a better name"),
+        (name, "Enter", name),
+    ):
+        page.get_by_role("button", name="Rename the run").click()
+        page.get_by_role("textbox", name="Name of the run").fill(begun)
+        page.keyboard.press(key)
+        expect(page.locator(".lens-run h2")).to_have_text(now)
+        expect(page.locator(f".lens-rows [data-run='{finished}'] .lens-name")).to_have_text(now)
+    page.get_by_role("link", name="Compare before, after, control").click()
+    page.wait_for_selector("#lens-overlay .lens-plotcard[data-drawn]", timeout=SLOW)
+    assert f"?compare=run:{finished}" in page.url
 
 
 def test_a_finished_run_asks_nothing_and_is_deleted_and_brought_back(open_page, finished):
