@@ -6,7 +6,7 @@ The seam between the method and the families. Knows no tokens, templates or file
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -26,7 +26,8 @@ class Batch:
     - `ids` int64 [B, N]: token ids; at drawn image tokens any id, as `codes` stand there.
     - `groups` int64 [B, N]: key group of every position, PAD_GROUP for padding (`aia.intensity.GROUPS`).
     - `labels` int64 [B, N]: what comes next after each position; NO_LABEL where nothing is learnt.
-    - `pictures`: pixels [B, 3, H, W] of what is asked about; None when drawing.
+    - `pictures`: pixels [B, 3, H, W] of what is asked about; None when drawing, and where `inputs` has them.
+    - `inputs`: what else a pass wants of pictures of several sizes, by the names of the model's arguments.
     - `codes` int64 [B, n]: image tokens being drawn, put in from position `starts` [B] on; None when answering.
     - `weights` float32 [B]: 0 for a sample that L_AIA leaves out (dropped prompt, cut off), else 1.
     """
@@ -39,6 +40,7 @@ class Batch:
     pictures: torch.Tensor | None = None
     codes: torch.Tensor | None = None
     starts: torch.Tensor | None = None
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -34,8 +34,8 @@ def install(model: PreTrainedModel, config_name: str = "text_config") -> None:
     """Switch the model's language model, and nothing else, to the probe's attention function.
 
     Idempotent. `config_name` names the language model's sub-config; a model without sub-configs
-    (a plain Llama) is switched itself. Without `probe=` in a forward pass, attention stays
-    transformers' own SDPA.
+    (a plain Llama) is switched itself, as is, for an empty name, the outermost config alone.
+    Without `probe=` in a forward pass, attention stays transformers' own SDPA.
 
     Raises: ValueError if the model has sub-configs but none of that name.
     """
@@ -44,7 +44,7 @@ def install(model: PreTrainedModel, config_name: str = "text_config") -> None:
     names = list(model.config.sub_configs)
     if not names:
         model.set_attn_implementation(ATTENTION_NAME)
-    elif config_name in names:
+    elif config_name in ("", *names):
         model.set_attn_implementation({config_name: ATTENTION_NAME})
     else:
         raise ValueError(f"expected a sub-config named {config_name!r}, got {names}; pass one of these as config_name")

@@ -59,7 +59,7 @@ class Endpoints:
                 temperature=number(temperature, "temperature"),
                 max_new_tokens=whole_number(max_new_tokens, "max_new_tokens"),
             )
-            picture = load_picture(_path(image))
+            picture = load_picture(uploaded_path(image, "image file"))
             return self._engine.understand(check_text(model, "model"), picture, check_text(prompt, "prompt"), sampling)
 
         return answer_or_refuse(lambda: _run(events()))
@@ -120,12 +120,12 @@ def answer_or_refuse(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         raise gr.Error(BROKEN, print_exception=False) from error
 
 
-def _path(image: Any) -> Path:
-    """The path of an uploaded file. Only marked files were checked by Gradio to be uploads."""
-    marked = isinstance(image, dict) and (image.get("meta") or {}).get("_type") == "gradio.FileData"
-    if not marked or not isinstance(image.get("path"), str):
-        raise UserError("Expected an uploaded image file, got something else; upload it first (handle_file does).")
-    return Path(image["path"])
+def uploaded_path(value: Any, what: str) -> Path:
+    """The path of an uploaded file. Only marked files were checked by Gradio to be uploads. Raises `UserError`."""
+    marked = isinstance(value, dict) and (value.get("meta") or {}).get("_type") == "gradio.FileData"
+    if not marked or not isinstance(value.get("path"), str):
+        raise UserError(f"Expected an uploaded {what}, got something else; upload it first (handle_file does).")
+    return Path(value["path"])
 
 
 def check_text(value: Any, name: str) -> str:

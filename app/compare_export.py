@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 from aia.intensity import Definition
 from app.compare_numbers import Pair, distance_to_targets, find_correlations, find_pairs
 from app.compare_words import describe_change, long_label, make_letters, short_label
+from backend.archives import pack
+from backend.bundles import COMPARISON, FORMAT, FORMAT_VERSION
 from backend.captures import round_finite
 from backend.comparison import Series
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # equal comparisons give equal bytes
 
 README = """AIA Lens, a comparison of cross-modal interaction intensity over layers (arXiv 2511.22663, Eq. 1).
 
@@ -24,12 +23,16 @@ README = """AIA Lens, a comparison of cross-modal interaction intensity over lay
 
 comparison.json   every curve and every difference as plain numbers
 arrays.npz        the same curves as float64 arrays; open with numpy.load(..., allow_pickle=False)
+pictures/         what captures were asked about, or drew, where there are any
+
+The Library tab of AIA Lens opens this file again on any machine, for its Compare tab.
 
 Intensity is a share of attention, 0 to 1: of answer tokens to the image (understanding), of image tokens to the text
 (generation). Asked for: {definition}; each series says by which definition it was counted (the paper's curves are
 "figure", a run's targets are as it was trained). Layers count from 1. `std` is over heads for a capture, over
-samples for a run, and δ for a target. Differences are first minus second at the layers of the first; where numbers of
-layers differ, the second is interpolated by depth, layer l of n at (l - 1/2)/n. Paper curves were read off its figures.
+samples for a run or a measurement, and δ for a target. Differences are first minus second at the layers of the first;
+where numbers of layers differ, the second is interpolated by depth, layer l of n at (l - 1/2)/n. Paper curves were read
+off its figures.
 
 Arrays: {arrays}
 """
@@ -40,6 +43,8 @@ def comparison_data(series: Sequence[Series], definition: Definition) -> dict[st
     letters = make_letters([s.source for s in series])
     pairs = find_pairs(series)
     return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
         "definition": definition.value,
         "sentence": describe_change(pairs, letters),
         "series": [_series_data(s, series, letters) for s in series],
@@ -68,7 +73,12 @@ def _series_data(one: Series, series: Sequence[Series], letters: dict[str, str])
         and {"mean_absolute": round(to_targets.mean_absolute, 6), "aia_loss": to_targets.aia_loss},
         "prompt": one.output.prompt if one.output else None,
         "text": one.output.text if one.output else None,
+        "picture": _picture_name(one, letters) if one.output else None,
     }
+
+
+def _picture_name(one: Series, letters: dict[str, str]) -> str:
+    return f"pictures/{letters[one.source]}.png"
 
 
 def _pair_data(pair: Pair, letters: dict[str, str]) -> dict[str, Any]:
@@ -84,7 +94,10 @@ def _pair_data(pair: Pair, letters: dict[str, str]) -> dict[str, Any]:
 
 
 def comparison_zip(series: Sequence[Series], definition: Definition) -> bytes:
-    """The bundle: `comparison.json`, `arrays.npz` without pickle, `README.txt`; equal comparisons give equal bytes."""
+    """The bundle: `comparison.json`, `arrays.npz` without pickle, pictures, `README.txt`.
+
+    Equal comparisons give equal bytes. `backend.bundles` reads it.
+    """
     data, arrays, names = comparison_data(series, definition), {}, []
     letters = make_letters([s.source for s in series])
     for one in series:
@@ -93,23 +106,16 @@ def comparison_zip(series: Sequence[Series], definition: Definition) -> bytes:
         for kind in ("mean", "std", "heads"):
             if (values := getattr(one, kind)) is not None:
                 arrays[f"{stem}_{kind}"] = values
-    packed = _zip({f"{name}.npy": _npy(values) for name, values in arrays.items()})
+    packed = pack({f"{name}.npy": _npy(values) for name, values in arrays.items()})
     words = README.format(sentence=data["sentence"], definition=definition.value, arrays="\n  " + "\n  ".join(names))
     text = json.dumps(data, ensure_ascii=False, indent=1) + "\n"
-    return _zip({"README.txt": words.encode(), "comparison.json": text.encode(), "arrays.npz": packed})
+    pictures = {_picture_name(one, letters): one.output.picture_png for one in series if one.output}
+    return pack({"README.txt": words.encode(), COMPARISON: text.encode(), "arrays.npz": packed, **pictures})
 
 
 def _npy(values: np.ndarray) -> bytes:
     out = io.BytesIO()
     np.lib.format.write_array(out, np.ascontiguousarray(values, np.float64), allow_pickle=False)
-    return out.getvalue()
-
-
-def _zip(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
 

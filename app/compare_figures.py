@@ -60,7 +60,7 @@ def make_overlay_figure(series: Sequence[Series], letters: Letters) -> dict[str,
     return {"data": data, "layout": layout}
 
 
-_DRAWN = ("target", "before", "control", "reference", "after", "capture")  # the last on top
+_DRAWN = ("target", "before", "control", "reference", "measurement", "after", "capture")  # the last on top
 
 
 def rank_in(one: Series, series: Sequence[Series]) -> int:
@@ -97,7 +97,7 @@ def _series_traces(one: Series, rank: int, label: str, by_depth: bool) -> list[d
         "line": line_style(one, rank) | ({"shape": "hvh"} if one.role == "target" else {}),
         "hovertemplate": _hover(label, one, by_depth),
     }
-    if one.role in ("after", "capture"):
+    if one.role in ("after", "capture", "measurement"):
         line |= {"mode": "lines+markers", "marker": {"size": 5, "line": {"color": CARD, "width": 1}}}
     return [*([_band(one, rank, by_depth)] if one.role == "target" else []), line]
 

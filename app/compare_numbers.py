@@ -17,7 +17,7 @@ from aia.intensity import Task
 from backend.comparison import Series
 
 TASKS = (Task.GENERATION, Task.UNDERSTANDING)  # left and right, as on the Fine-tune tab
-MAIN = ("capture", "after", "reference")  # what stands for a thing when two things are compared
+MAIN = ("capture", "after", "reference", "measurement")  # what stands for a thing when two things are compared
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,16 @@ HEADS_SUBTITLE = (
 OTHERWISE = {
     "reference": "The paper's curves are counted as figure all the same.",
     "target": "A run's targets are those of the definition that it was trained with.",
+    "measurement": "A measurement is counted as it was when it was made.",
 }
+IMPORTED_OTHERWISE = "Imported curves are counted as they were where they were made."
 DEFINITIONS = {
     Definition.FIGURE: "figure, as the published figures count it.",
     Definition.TRAINING: "training, as the authors' training code counts it.",
     Definition.STRICT: "strict, closest to the paper's text.",
 }
+
+ALONE = ("capture", "reference", "measurement")  # roles of things with one curve a task, which need no other name
 
 Letters = dict[str, str]  # of each thing by its id: "A", "B", …
 
@@ -48,12 +52,12 @@ def make_letters(sources: Sequence[str]) -> Letters:
 def short_label(series: Series, letters: Letters) -> str:
     """ "A", "A before", "A control": as sentences and tables name a curve."""
     letter = letters.get(series.source, series.name)
-    return letter if series.role in ("capture", "reference") else f"{letter} {series.role}"
+    return letter if series.role in ALONE else f"{letter} {series.role}"
 
 
 def long_label(series: Series, letters: Letters) -> str:
     """ "A “a red circle”", "B first try, before": as the legend names a curve."""
-    role = "" if series.role in ("capture", "reference") else f", {series.role}"
+    role = "" if series.role in ALONE else f", {series.role}"
     return f"{letters.get(series.source, '')} {series.name}{role}".strip()
 
 
@@ -121,8 +125,15 @@ def describe_change(pairs: Sequence[Pair], letters: Letters) -> str:
 
 def describe_definition(definition: Definition, series: Sequence[Series]) -> str:
     """What is counted, and which curves are counted otherwise."""
-    others = {s.role for s in series if s.definition != definition}
-    return " ".join([DEFINITIONS[definition], *(text for role, text in OTHERWISE.items() if role in others)])
+    others = [s for s in series if s.definition != definition]
+    here = {s.role for s in others if not is_imported(s)}
+    imported = [IMPORTED_OTHERWISE] * any(is_imported(s) for s in others)
+    return " ".join([DEFINITIONS[definition], *(text for role, text in OTHERWISE.items() if role in here), *imported])
+
+
+def is_imported(series: Series) -> bool:
+    """Whether a curve came in a bundle: it has the definition that it was exported with, and no other."""
+    return series.source.startswith("bundle:")
 
 
 def describe_spread(series: Sequence[Series]) -> str:
@@ -133,6 +144,7 @@ def describe_spread(series: Sequence[Series]) -> str:
         "control": "dashed: the control",
         "target": "dotted in its ±δ band: target",
         "capture": "solid: captures",
+        "measurement": "solid: measurements",
         "reference": "thin, broken: the paper",
     }
     there = [text for role, text in ways.items() if any(s.role == role for s in series)]

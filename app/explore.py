@@ -71,7 +71,7 @@ class Explore:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         picture = form.fields[2]
         picture.upload(self.on_upload, inputs=picture, outputs=picture, **quiet)
-        adapter = form.fields[-2]
+        adapter = form.fields[-3]
         gr.on([adapter.focus, blocks.load], self.on_adapters, outputs=adapter, **quiet)
         blocks.load(self.on_load, outputs=[*form.filled, result, curve, state], **quiet)
 

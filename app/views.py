@@ -88,14 +88,13 @@ def answer_tokens(capture: Capture) -> list[str]:
 def prompt_chips(capture: Capture) -> tuple[Chip, ...]:
     """A chip for each prompt token of a drawing, with how much each patch looked at it.
 
-    Row q is the step that chose patch q.
+    A patch's row is the step that chose it; steps that chose row ends are left out.
     """
-    rows = capture.grid[0] * capture.grid[1]
-    if capture.cross.shape[1] != rows:
+    if not len(capture.patch_rows):
         return ()
     chips = []
     for column, position in enumerate(capture.cross_positions):
-        pull = capture.cross[:, :, column].astype(np.float32)  # [L, Q]
+        pull = capture.cross[:, capture.patch_rows, column].astype(np.float32)  # [L, rows · columns]
         token = capture.tokens[position].strip()
         chips.append(make_chip(token, encode_map(pull.mean(0)), words.describe_pull(token, pull.mean(1))))
     return tuple(chips)

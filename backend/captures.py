@@ -37,6 +37,9 @@ _DTYPES: dict[str, np.dtype] = {
     "cross": np.dtype(np.float16),
     "cross_positions": np.dtype(np.int32),
 }
+# Written only where it differs from what `Capture.patch_rows` is by default, as in files without it.
+_OPTIONAL_DTYPES = {"patch_rows": np.dtype(np.int32)}
+_ALL_DTYPES = _DTYPES | _OPTIONAL_DTYPES
 _HEADER_FIELDS = ("format_version", "key", "text", "tokens", "token_groups", "grid", "seconds", "created")
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -45,6 +48,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "Task": (str,),
     "Sampling": (dict,),
 }
+_LATER_FIELDS = {"size"}  # written only where they differ from their default, as in files and ids without them
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class Sampling:
     temperature: float = 1.0
     guidance: float = 1.0  # classifier-free guidance scale; 1 means none
     max_new_tokens: int = 128
+    size: str = ""  # rows and columns of patches of a drawing, such as "32x48"; empty for the model's own
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data; without a size where none was chosen."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _LATER_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,11 @@ class CaptureKey:
     @property
     def id(self) -> str:
         """24 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
+        return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()[:24]
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self) | {"sampling": self.sampling.plain()}
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,9 @@ class Capture:
     - `cross` float16 [L, Q, X]: head-averaged attention of each row on single keys of the other
       modality (patches for an answer, prompt words for a drawing), conditional branch;
     - `cross_positions` int32 [X]: position in `tokens` of those keys;
-    - `grid`: rows and columns of the image tokens;
+    - `grid`: rows and columns of the picture's patches;
+    - `patch_rows` int32 [rows · columns]: the row that chose each patch of a drawing, in raster order; empty for an
+      answer. By default row q chose patch q; a model that makes row ends among its patches has others;
     - `picture_png`: the picture asked about (as the model sees it) or drawn.
     """
 
@@ -104,6 +119,18 @@ class Capture:
     query_positions: np.ndarray = field(repr=False)
     cross: np.ndarray = field(repr=False)
     cross_positions: np.ndarray = field(repr=False)
+    patch_rows: np.ndarray = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.patch_rows is None:
+            object.__setattr__(self, "patch_rows", self._usual_patch_rows())
+
+    def _usual_patch_rows(self) -> np.ndarray:
+        """One row for each patch of a drawing, in order; none for an answer, or where the counts differ."""
+        rows, patches = self.mass.shape[3], self.grid[0] * self.grid[1]
+        drawn = self.key.task == Task.GENERATION and rows == patches
+        usual = np.arange(rows if drawn else 0, dtype=np.int32)
+        return np.frombuffer(usual.tobytes(), np.int32)  # over bytes, so that it can never be made writeable
 
     @property
     def id(self) -> str:
@@ -145,7 +172,7 @@ class Capture:
             "layers": self.layers,
             "heads": self.heads,
             "intensity": curves,
-            "sampling": asdict(self.key.sampling),
+            "sampling": self.key.sampling.plain(),
             "precision": self.key.precision,
             "revision": self.key.revision,
             "seconds": round(self.seconds, 4),
@@ -181,15 +208,15 @@ def capture_to_npz(capture: Capture) -> bytes:
     arrays = {
         "header": np.frombuffer(header, np.uint8),
         "picture_png": np.frombuffer(capture.picture_png, np.uint8),
-        **{name: np.ascontiguousarray(getattr(capture, name)) for name in list(_DTYPES)[2:]},
+        **{name: np.ascontiguousarray(getattr(capture, name)) for name in _array_names(capture)},
     }
     size = sum(array.nbytes for array in arrays.values())
     if size > MAX_UNCOMPRESSED_BYTES:
         limit = _mib(MAX_UNCOMPRESSED_BYTES)
         raise CaptureTooLarge(_sentence(f"at most {limit} to be kept", _mib(size), "ask for fewer tokens"))
     for name, array in arrays.items():
-        _require(array.dtype == _DTYPES[name], f"{name} of type {_DTYPES[name]}", str(array.dtype))
-    rebuilt = _build(_parse_header(arrays["header"]), arrays)
+        _require(array.dtype == _ALL_DTYPES[name], f"{name} of type {_ALL_DTYPES[name]}", str(array.dtype))
+    rebuilt = _build(parse_header(arrays["header"]), arrays)
     _require(rebuilt.id == capture.id, "a key that survives being written as JSON", "one that changes")
     return _pack(arrays)
 
@@ -201,10 +228,11 @@ def capture_from_npz(data: bytes) -> Capture:
         CaptureFormatError: damaged, hostile, of another format version, or not a capture at all.
     """
     try:
-        archive, members = _open_archive(data)
-        header = _parse_header(_read_array(archive, members, "header"))
-        _require(set(members) == set(_DTYPES), f"the members {', '.join(_DTYPES)}", f"{len(members)} members")
-        return _build(header, {name: _read_array(archive, members, name) for name in _DTYPES})
+        archive, members = open_archive(data)
+        header = parse_header(read_array(archive, members, "header"))
+        whole = set(_DTYPES) <= set(members) <= set(_ALL_DTYPES)
+        _require(whole, f"the members {', '.join(_DTYPES)}", f"{len(members)} members")
+        return _build(header, {name: read_array(archive, members, name) for name in members})
     except CaptureFormatError:
         raise
     except Exception as error:
@@ -231,7 +259,7 @@ def _mib(size_bytes: int) -> str:
 def _header_of(capture: Capture) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
-        "key": asdict(capture.key),
+        "key": capture.key.plain(),
         "text": capture.text,
         "tokens": list(capture.tokens),
         "token_groups": list(capture.token_groups),
@@ -239,6 +267,12 @@ def _header_of(capture: Capture) -> dict[str, Any]:
         "seconds": capture.seconds,
         "created": capture.created,
     }
+
+
+def _array_names(capture: Capture) -> list[str]:
+    """The arrays of its masses, and those of the optional ones that are not as by default."""
+    usual = np.array_equal(capture.patch_rows, capture._usual_patch_rows())
+    return [*list(_DTYPES)[2:], *([] if usual else _OPTIONAL_DTYPES)]
 
 
 def _pack(arrays: dict[str, np.ndarray]) -> bytes:
@@ -251,14 +285,13 @@ def _pack(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def _open_archive(data: bytes) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+def open_archive(data: bytes) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     """Check the zip's directory and every declared size before anything is unpacked."""
     # zipfile parses the whole directory before one can count it, and millions of entries fit in a
     # file. Ours has six, no comment and no zip64 part, so its end record lies at a known place.
-    end = data[-22:]
-    plain = len(end) == 22 and end[:4] == b"PK\5\6" and end[20:] == b"\0\0" and data[-42:-38] != b"PK\6\7"
-    _require(plain, "a plain zip file around it", "something else or a part missing")
-    _require(int.from_bytes(end[12:16], "little") <= 4096, "a short list of members", "a very long one")
+    size = directory_bytes(data)
+    _require(size is not None, "a plain zip file around it", "something else or a part missing")
+    _require(size <= 4096, "a short list of members", "a very long one")
     archive = zipfile.ZipFile(io.BytesIO(data))
     infos = archive.infolist()
     members = {info.filename.removesuffix(".npy"): info for info in infos}
@@ -271,7 +304,14 @@ def _open_archive(data: bytes) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipIn
     return archive, members
 
 
-def _read_array(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str) -> np.ndarray:
+def directory_bytes(data: bytes) -> int | None:
+    """How long a zip's directory says it is, from its last bytes alone; None where they are not a plain zip's."""
+    end = data[-22:]
+    plain = len(end) == 22 and end[:4] == b"PK\5\6" and end[20:] == b"\0\0" and data[-42:-38] != b"PK\6\7"
+    return int.from_bytes(end[12:16], "little") if plain else None
+
+
+def read_array(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str) -> np.ndarray:
     """Read one .npy member of the type it must have; never allocates more than its declared size.
 
     `np.load` would allocate whatever shape the header claims before looking for the data.
@@ -280,14 +320,14 @@ def _read_array(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], n
     stream = io.BytesIO(raw)
     _require(np.lib.format.read_magic(stream) == (1, 0), f"{name} as npy version 1.0", "another version")
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-    _require(dtype == _DTYPES[name], f"{name} of type {_DTYPES[name]}", str(dtype)[:40])
+    _require(dtype == _ALL_DTYPES[name], f"{name} of type {_ALL_DTYPES[name]}", str(dtype)[:40])
     whole = not fortran_order and math.prod(shape) * dtype.itemsize == len(raw) - stream.tell()
     _require(whole, f"{name} with as much data as its shape says", "more or less")
     # Over bytes, so that it can never be made writeable.
-    return np.ndarray(shape, _DTYPES[name], raw, stream.tell())
+    return np.ndarray(shape, _ALL_DTYPES[name], raw, stream.tell())
 
 
-def _parse_header(header: np.ndarray) -> dict[str, Any]:
+def parse_header(header: np.ndarray) -> dict[str, Any]:
     values = json.loads(header.tobytes(), parse_constant=_refuse_constant)
     _require(type(values) is dict, "a header of named fields", "something else")
     version = values.get("format_version")
@@ -306,28 +346,30 @@ def _refuse_constant(constant: str) -> None:
 
 def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Capture:
     """Make the capture once all its parts are known to fit each other."""
-    key = _parse_key(header["key"])
+    key = parse_key(header["key"])
     _require(type(header["text"]) is str, "an answer of text", type(header["text"]).__name__)
     tokens, groups = _strings(header, "tokens"), _strings(header, "token_groups")
     _require(len(tokens) == len(groups), "one group for each token", f"{len(tokens)} tokens and {len(groups)} groups")
     unknown = set(groups) - set(GROUPS)
     _require(not unknown, f"the token groups {', '.join(GROUPS)}", f"{len(unknown)} unknown ones")
     seconds, created = _number(header, "seconds"), _number(header, "created")
+    grid = _parse_grid(header["grid"])
     _check_arrays(arrays, len(tokens))
+    _check_patch_rows(arrays, key.task, grid)
     return Capture(
         key=key,
         text=header["text"],
         tokens=tokens,
         token_groups=groups,
-        grid=_parse_grid(header["grid"]),
+        grid=grid,
         seconds=seconds,
         created=created,
-        picture_png=_parse_picture(arrays["picture_png"]),
-        **{name: arrays[name] for name in list(_DTYPES)[2:]},
+        picture_png=check_picture(_as_bytes(arrays["picture_png"])),
+        **{name: arrays[name] for name in list(_ALL_DTYPES)[2:] if name in arrays},
     )
 
 
-def _parse_key(values: Any) -> CaptureKey:
+def parse_key(values: Any) -> CaptureKey:
     _check_fields(CaptureKey, values)
     _check_fields(Sampling, values["sampling"])
     _require(values["task"] in set(Task), f"the task {' or '.join(Task)}", "another")
@@ -338,10 +380,11 @@ def _parse_key(values: Any) -> CaptureKey:
 
 
 def _check_fields(cls: type, values: Any) -> None:
-    """Check plain data against a dataclass: exactly its fields, each of the type it declares."""
+    """Check plain data against a dataclass: exactly its fields, each of the type it declares; later ones may lack."""
     names = [f.name for f in fields(cls)]
-    _require(type(values) is dict and set(values) == set(names), f"a {cls.__name__} of {', '.join(names)}", "others")
-    for f in fields(cls):
+    good = type(values) is dict and set(names) - _LATER_FIELDS <= set(values) <= set(names)
+    _require(good, f"a {cls.__name__} of {', '.join(names)}", "others")
+    for f in (f for f in fields(cls) if f.name in values):
         value = values[f.name]
         good = type(value) in _JSON_TYPES[f.type] and (f.type != "float" or math.isfinite(value))
         _require(good, f"{f.name} as {f.type}", type(value).__name__)
@@ -367,10 +410,13 @@ def _parse_grid(value: Any) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _parse_picture(array: np.ndarray) -> bytes:
-    """Check that a PNG decodes, its size before any pixel: others will decode it and take it for whole."""
+def _as_bytes(array: np.ndarray) -> bytes:
     _require(array.ndim == 1, "a picture as one run of bytes", f"{array.ndim} axes")
-    picture = array.tobytes()
+    return array.tobytes()
+
+
+def check_picture(picture: bytes) -> bytes:
+    """The picture, if it is a PNG that decodes; its size is checked before any pixel. Raises `CaptureFormatError`."""
     _require(picture[:8] == b"\x89PNG\r\n\x1a\n" and picture[12:16] == b"IHDR", "a PNG picture", "another format")
     width, height = int.from_bytes(picture[16:20], "big"), int.from_bytes(picture[20:24], "big")
     good = 1 <= width <= MAX_PICTURE_SIDE_PX and 1 <= height <= MAX_PICTURE_SIDE_PX
@@ -404,3 +450,14 @@ def _check_arrays(arrays: dict[str, np.ndarray], token_count: int) -> None:
         # Both comparisons are false for NaN, which min and max pass on.
         inside = values.size == 0 or (values.min() >= 0 and values.max() <= 1 + MASS_TOLERANCE)
         _require(inside, f"values of {name} within 0 and 1", "some outside")
+
+
+def _check_patch_rows(arrays: dict[str, np.ndarray], task: Task, grid: tuple[int, int]) -> None:
+    """Check that a drawing's patches name rows that exist, one each."""
+    if "patch_rows" not in arrays:
+        return
+    rows, count = arrays["patch_rows"], grid[0] * grid[1]
+    _require(task == Task.GENERATION, "rows of patches only where it draws", "some for an answer")
+    _require(rows.shape == (count,), f"patch_rows of shape [{count}]", str(list(rows.shape)))
+    inside = rows.min() >= 0 and rows.max() < arrays["mass"].shape[3]
+    _require(inside, "patch_rows within its rows", "some outside")

@@ -1,6 +1,7 @@
-"""What can be compared, and each of it as plain curves: stored captures, finished fine-tunes, the paper's figures.
+"""What can be compared, as plain curves: captures, fine-tunes, measurements, imported comparisons, the paper's figures.
 
-Owns the ids (`capture:…`, `run:…`, `paper:…`) and turns each into `Series`. Knows neither pages nor charts, nor how two
+Owns the ids (`capture:…`, `run:…`, `measurement:…`, `bundle:….1` for a bundle's first thing, `paper:…`) and turns each
+into `Series`. Knows neither pages nor charts, nor how two
 series are set against each other.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -17,22 +18,23 @@ import numpy as np
 from aia.config import TrainingConfig
 from aia.intensity import Definition, Task
 from aia.targets import load_targets
+from backend.bundles import MOST_THINGS, Bundle, BundledSeries, Bundles, Role, Thing
 from backend.captures import CaptureKey
 from backend.finetune import name_targets
 from backend.interface import UserError
+from backend.measurements import Measurement, Measurements
 from backend.paper import load_paper
 from backend.runs import Runs, RunStatus
 from backend.specs import find_spec
 from backend.store import CaptureStore
 
-MOST_THINGS = 4
 RECENT_CAPTURES = 24
 LONGEST_NAME = 34
 
-Role = Literal["capture", "before", "after", "control", "target", "reference"]
-
 _HEX = {24: "capture", 16: "run"}
-_ID = re.compile(r"(capture:[0-9a-f]{24}|run:[0-9a-f]{16}|paper:[a-z0-9-]{1,60})")
+_ID = re.compile(
+    r"(capture:[0-9a-f]{24}|run:[0-9a-f]{16}|measurement:[0-9a-f]{16}|bundle:[0-9a-f]{16}\.[1-4]|paper:[a-z0-9-]{1,60})"
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class Output:
 class Series:
     """One curve of one task: mean float64 [L] in 0…1, and what is known beside it.
 
-    `std` is over heads (capture), over samples (run), or δ (target). `definition` is the one it was counted by: that of
-    the paper's curves and of targets is their own, whatever was asked for. `distance` is to the thing's own targets.
+    `std` is over heads (capture), over samples (run, measurement), or δ (target). `definition` is the one it was
+    counted by: the paper's curves, targets, measurements and imported curves have their own, whatever was asked for.
+    `distance` is to the thing's own targets.
     """
 
     source: str
@@ -106,22 +109,34 @@ def _normal(part: str) -> str:
     whole = f"{_HEX.get(len(part))}:{part}" if ":" not in part and len(part) in _HEX else part
     if not _ID.fullmatch(whole):
         raise UserError(
-            f"Expected capture:…, run:… or paper:… and an id, got “{part[:40]}”; choose from the list, or copy it anew."
+            f"Expected an id such as capture:…, run:… or paper:…, got “{part[:40]}”; choose from the list, "
+            "or copy it anew."
         )
     return whole
 
 
 class Comparables:
-    """All that can be compared: the store's captures, the runs, the paper's curves."""
+    """All that can be compared: the store's captures, the runs, measurements, bundles, the paper's curves."""
 
-    def __init__(self, store: CaptureStore, runs: Runs):
+    def __init__(
+        self,
+        store: CaptureStore,
+        runs: Runs,
+        measurements: Measurements | None = None,
+        bundles: Bundles | None = None,
+    ):
+        """Measurements and bundles lie beside the runs unless told otherwise."""
         self.store, self.runs = store, runs
+        self.measurements = measurements or Measurements(runs.folder.parent / "measurements")
+        self.bundles = bundles or Bundles(runs.folder.parent / "bundles")
 
     def choices(self) -> list[Choice]:
-        """Finished runs, recent captures, then the paper's curves by figure."""
+        """Finished runs, measurements, recent captures, what was imported, then the paper's curves by figure."""
         captures = [_capture_choice(key, text) for key, text in self.store.recent(RECENT_CAPTURES)]
         finished = [self._run_choice(run) for run in self.runs.list() if run.state == "finished"]
-        return [*finished, *captures, *self._paper_choices()]
+        measured = [measurement_choice(one.id, one.document) for one in self.measurements.list()]
+        imported = [choice for one in self.bundles.list() for choice in bundle_choices(one.id, one.document)]
+        return [*finished, *measured, *captures, *imported, *self._paper_choices()]
 
     def choice(self, thing: str) -> Choice:
         """One thing by its id. Raises `UserError` if there is none, as does all below."""
@@ -131,6 +146,10 @@ class Comparables:
             return _capture_choice(capture.key, capture.text)
         if kind == "run":
             return self._run_choice(self.runs.status(own))
+        if kind == "measurement":
+            return measurement_choice(own, self.measurements.get(own))
+        if kind == "bundle":
+            return _find_part(own, self.bundles.get(own.partition(".")[0]))[0]
         known = {choice.id: choice for choice in self._paper_choices()}
         if thing not in known:
             raise UserError(f"The paper has no curve called “{own[:40]}”; choose one from the list.")
@@ -143,6 +162,11 @@ class Comparables:
             return [self._capture_series(own, definition)]
         if kind == "run":
             return list(self._run_series(own, definition))
+        if kind == "measurement":
+            return list(_measured_series(self.choice(thing), self.measurements.get(own)))
+        if kind == "bundle":
+            choice, part = _find_part(own, self.bundles.get(own.partition(".")[0]))
+            return [_imported_series(choice, one) for one in part.series]
         return self._paper_series(self.choice(thing))
 
     # --- captures ---
@@ -223,6 +247,55 @@ def _capture_choice(key: CaptureKey, text: str) -> Choice:
     else:
         about = f"{key.model}{adapted}: {_shorten(text) or 'no answer'}"
     return Choice(f"capture:{key.id}", f"“{_shorten(key.prompt)}”", about, "Captures", (key.task,))
+
+
+def measurement_choice(measurement_id: str, measurement: Measurement) -> Choice:
+    """A measurement by its name, or by what was measured."""
+    report, tasks = measurement.report, tuple(measurement.report.tasks)
+    adapted = ", fine-tuned" if report.adapter else ""
+    name = measurement.name or f"{report.model}{adapted}, {report.samples:,} samples"
+    about = f"{report.model}{adapted} · {report.samples:,} samples · seed {report.seed} · {measurement.definition}"
+    return Choice(f"measurement:{measurement_id}", name, about, "Measured here", tasks)
+
+
+def bundle_choices(bundle_id: str, bundle: Bundle) -> list[Choice]:
+    """Each thing of a bundle as something to compare."""
+    return [
+        Choice(
+            f"bundle:{bundle_id}.{number}",
+            thing.name,
+            f"of the bundle “{_shorten(bundle.name)}”",
+            "Imported",
+            tuple(task for task in Task if any(one.task == task for one in thing.series)),
+        )
+        for number, thing in enumerate(bundle.things, start=1)
+    ]
+
+
+def _find_part(own: str, bundle: Bundle) -> tuple[Choice, Thing]:
+    """The thing of a bundle that an id names, such as "0123456789abcdef.2"."""
+    bundle_id, _, number = own.partition(".")
+    if not number.isdecimal() or not 1 <= int(number) <= len(bundle.things):
+        raise UserError(f"That bundle has {len(bundle.things)} things to compare, no “{number[:8]}”; choose another.")
+    index = int(number) - 1
+    return bundle_choices(bundle_id, bundle)[index], bundle.things[index]
+
+
+def _measured_series(choice: Choice, measurement: Measurement) -> Iterator[Series]:
+    for task, part in measurement.report.tasks.items():
+        mean, std = measurement.curve(task)
+        yield Series(choice.id, choice.name, task, "measurement", part.definition, mean, std)
+
+
+def _imported_series(choice: Choice, one: BundledSeries) -> Series:
+    """A bundle's curve, with the role that it had where it was made."""
+    mean, std, heads = (None if v is None else np.array(v, np.float64) for v in (one.mean, one.std, one.heads))
+    distance = None if one.aia_loss is None else {"aia_loss": one.aia_loss, "mean_absolute": one.mean_absolute}
+    scores = None if one.scores is None else one.scores.model_dump()
+    output = one.shown and Output(one.shown.prompt, one.shown.text, one.shown.picture_png)
+    return Series(
+        choice.id, choice.name, one.task, one.role, one.definition, mean, std, heads, scores, distance, output
+    )
 
 
 def _shorten(text: str) -> str:

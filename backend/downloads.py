@@ -47,6 +47,16 @@ def bring_here(spec: ModelSpec, cancel: CancelFlag | None = None) -> Iterator[Pr
     return replace(spec, source=str(folder), revision=folder.name)  # a snapshot's folder is named by its commit
 
 
+def fetched(spec: ModelSpec) -> ModelSpec:
+    """The same for who does not watch: the spec with its source in a folder here."""
+    fetching = bring_here(spec)
+    while True:
+        try:
+            next(fetching)
+        except StopIteration as end:
+            return end.value
+
+
 def find_here(spec: ModelSpec) -> Path | None:
     """The folder of a hub model whose files are all on this machine; None if any is missing."""
     from huggingface_hub import snapshot_download

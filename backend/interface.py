@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image
 
+from aia.intensity import Task
 from backend.captures import Capture, CaptureKey, Sampling
 
 if TYPE_CHECKING:  # importing torch takes seconds, and only an annotation needs it here
@@ -79,6 +80,7 @@ class UnifiedModel(Protocol):
     """One loaded model. The only thing above the families that views, loss and evaluation ever see."""
 
     name: str
+    tasks: frozenset[Task]  # what it can do
     revision: str
     precision: str
     adapter: str  # digest of the adapter at work and its strength; empty for none

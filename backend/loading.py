@@ -77,16 +77,17 @@ def quantisation_settings(precision: Precision, kept: tuple[str, ...]) -> BitsAn
     """
     if precision == Precision.FULL:
         return None
+    kept_anywhere = [rf"(.*\.)?{name}" for name in kept]  # a plain name is looked for at the root of the model only
     if precision == Precision.INT8:
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # else a line for every product on a CPU
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(kept))
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept_anywhere)
     _, dtype = choose_device_and_dtype()
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=list(kept),
+        llm_int8_skip_modules=kept_anywhere,
     )
 
 

@@ -133,7 +133,7 @@ def describe_task(intensities: np.ndarray, model: str, definition: Definition, s
         "left_out": np.flatnonzero(empty).tolist(),
         "definition": definition.value,
         "model": model,
-        "sampling": asdict(sampling),
+        "sampling": sampling.plain(),
         "intensities": np.round(intensities[~empty].astype(np.float64), 5).tolist(),
     }
 

@@ -1,50 +1,13 @@
-"""The registry of models: what each is, where it comes from, what it can do. Knows no weights."""
+"""The registry of models: those in this repository, those of the hub, and those the user added. Knows no weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
-
-from aia.intensity import Task
+from backend.added_models import AddedModels
+from backend.catalogue import CATALOGUE
 from backend.interface import UserError
+from backend.model_spec import ASSETS, BOTH_TASKS, ModelSpec, Precision
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-BOTH_TASKS = frozenset(Task)
-
-
-class Precision(StrEnum):
-    """How weights are held: as the device wants them (see `backend.loading`), or quantised by bitsandbytes."""
-
-    FULL = "full"
-    INT8 = "int8"
-    NF4 = "nf4"
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """One model that can be chosen.
-
-    `source` is a folder or a hub id; `revision` a hub commit, or empty for a folder, whose weights are
-    then digested; `memory_mib` the memory of the weights per precision; `targets` a preset of `aia.targets`.
-    """
-
-    name: str
-    title: str
-    family: str
-    source: str
-    revision: str
-    tasks: frozenset[Task]
-    decoupling: str
-    layers: int
-    heads: int
-    image_tokens: int
-    parameters: int
-    licence: str
-    memory_mib: dict[str, int]
-    note: str
-    targets: str = "paper-janus-pro"  # the preset that suits it best
-
+__all__ = ["ASSETS", "BOTH_TASKS", "SPECS", "ModelSpec", "Precision", "find_spec"]
 
 SPECS: tuple[ModelSpec, ...] = (
     ModelSpec(
@@ -64,6 +27,8 @@ SPECS: tuple[ModelSpec, ...] = (
         note="embedded, 8 layers, knows coloured shapes",
         targets="tiny-experts",
     ),
+    *CATALOGUE,
+    *AddedModels().specs(),
 )
 
 

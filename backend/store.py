@@ -19,6 +19,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,12 +33,12 @@ from backend.captures import (
     CaptureFormatError,
     CaptureKey,
     CaptureTooLarge,
-    _open_archive,
-    _parse_header,
-    _parse_key,
-    _read_array,
     capture_from_npz,
     capture_to_npz,
+    open_archive,
+    parse_header,
+    parse_key,
+    read_array,
 )
 from backend.interface import UserError
 
@@ -50,6 +51,16 @@ _VALUE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a list says of a stored capture."""
+
+    key: CaptureKey
+    text: str
+    created: float  # Unix time
+    size_bytes: int  # on the disk
 
 
 class StoreFailed(UserError):
@@ -158,9 +169,7 @@ class CaptureStore:
         self._folder = Path(folder).resolve()
         self._size_limit_bytes = size_limit_bytes
         self._lock = threading.Lock()
-        self._headers: dict[
-            str, tuple[CaptureKey, str]
-        ] = {}  # read once for `recent`: an id never means another capture
+        self._headers: dict[str, Entry] = {}  # read once for `entries`: an id never means another capture
         try:
             _make_private_folder(self._folder)
             self._cache = self._open()
@@ -232,23 +241,49 @@ class CaptureStore:
         return [key for key in keys if _ID.fullmatch(key)]
 
     def recent(self, limit: int) -> list[tuple[CaptureKey, str]]:
-        """Key and answer of the newest captures, the newest first, without unpacking their arrays.
+        """Key and answer of the newest captures, the newest first."""
+        return [(entry.key, entry.text) for entry in self.entries(limit)]
+
+    def entries(self, limit: int | None = None) -> list[Entry]:
+        """The newest captures, the newest first, without unpacking their arrays.
 
         Looking at the list is no use of a capture: what is dropped next does not change. Bad entries are passed over.
         """
         ids = self.ids()
         there = set(ids)
-        self._headers = {i: header for i, header in self._headers.items() if i in there}
-        found: list[tuple[CaptureKey, str]] = []
+        self._headers = {i: entry for i, entry in [*self._headers.items()] if i in there}
+        found: list[Entry] = []
         for capture_id in ids:
             if len(found) == limit:
                 break
-            header = self._headers.get(capture_id)
-            header = header or self._look(lambda cache, i=capture_id: _read_header(cache, i), None)
-            if header is not None:
-                self._headers[capture_id] = header
-                found.append(header)
+            entry = self._headers.get(capture_id)
+            entry = entry or self._look(lambda cache, i=capture_id: _read_entry(cache, i), None)
+            if entry is not None:
+                self._headers[capture_id] = entry
+                found.append(entry)
         return found
+
+    def raw(self, capture_id: str) -> bytes | None:
+        """A capture's file, checked as `get` does, without noting its use; None where there is none to be trusted.
+
+        Raises `UserError` for what is no id.
+        """
+        _check_id(capture_id)
+        try:
+            data = self._look(lambda cache: _peek(cache, capture_id), None)
+            return data if type(data) is bytes and capture_from_npz(data).id == capture_id else None
+        except (_BadEntry, CaptureFormatError) as error:
+            logger.warning("Capture %s is damaged: %s", capture_id, error)
+            return None
+
+    def delete(self, capture_id: str) -> None:
+        """Drop a capture; nothing happens where there is none. Raises `UserError` for what is no id."""
+        _check_id(capture_id)
+        self._drop(capture_id)
+
+    @property
+    def size_limit_bytes(self) -> int:
+        return self._size_limit_bytes
 
     def size_bytes(self) -> int:
         """Return what the store takes on the disk."""
@@ -375,15 +410,16 @@ def _peek(cache: diskcache.Cache, key: str) -> Any:
     return None if row is None else cache.disk.fetch(*row, False)
 
 
-def _read_header(cache: diskcache.Cache, capture_id: str) -> tuple[CaptureKey, str] | None:
-    """Key and answer in an entry's header; None for a bad entry, which is left to `CaptureStore.get` to drop."""
+def _read_entry(cache: diskcache.Cache, capture_id: str) -> Entry | None:
+    """What an entry's header says; None for a bad entry, which is left to `CaptureStore.get` to drop."""
     try:
         data = _peek(cache, capture_id)
         if type(data) is not bytes:
             return None
-        header = _parse_header(_read_array(*_open_archive(data), "header"))
-        key, text = _parse_key(header["key"]), header["text"]
-        return (key, text) if key.id == capture_id and type(text) is str else None
+        header = parse_header(read_array(*open_archive(data), "header"))
+        key, text, created = parse_key(header["key"]), header["text"], header["created"]
+        good = key.id == capture_id and type(text) is str and type(created) in (int, float) and 0 <= created < 1e11
+        return Entry(key, text, created, len(data)) if good else None
     except (OSError, sqlite3.Error):
         raise
     except Exception:  # hostile bytes raise nearly anything, see `capture_from_npz`

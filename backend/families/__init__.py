@@ -21,11 +21,11 @@ class Family(NamedTuple):
 FAMILIES: dict[str, Family] = {
     "janus": Family("janus:JanusModel", "janus_training:JanusTraining"),
     "emu3": Family("emu3:Emu3Model", "emu3_training:Emu3Training"),
-    "qwen3_vl": Family("qwen_vl:Qwen3VLModel"),
-    "qwen2_5_vl": Family("qwen_vl:Qwen25VLModel"),
-    "internvl": Family("internvl:InternVLModel"),
-    "llava_onevision": Family("llava_onevision:LlavaOnevisionModel"),
-    "chameleon": Family("chameleon:ChameleonModel"),
+    "qwen3_vl": Family("qwen_vl:Qwen3VLModel", "seeing_training:SeeingTraining"),
+    "qwen2_5_vl": Family("qwen_vl:Qwen25VLModel", "seeing_training:SeeingTraining"),
+    "internvl": Family("internvl:InternVLModel", "seeing_training:SeeingTraining"),
+    "llava_onevision": Family("llava_onevision:LlavaOnevisionModel", "seeing_training:SeeingTraining"),
+    "chameleon": Family("chameleon:ChameleonModel", "seeing_training:ChameleonTraining"),
 }
 
 
@@ -35,12 +35,13 @@ def load_model(spec: ModelSpec, adapter: Path | None = None, precision: Precisio
     That is a PEFT adapter, put onto the spec's weights, or whole weights, taken instead of them.
     Raises `UserError` if the folder is neither or belongs to another model.
     """
-    from backend.adapters import apply_adapter, whole_weights
-
     model_class = _find_class(FAMILIES[spec.family].model)
-    model = model_class(whole_weights(spec, adapter) if adapter else spec, precision)
-    if adapter:
-        apply_adapter(model, adapter)
+    if adapter is None:
+        return model_class(spec, precision)
+    from backend.adapters import apply_adapter, whole_weights  # PEFT is slow to import: only here
+
+    model = model_class(whole_weights(spec, adapter), precision)
+    apply_adapter(model, adapter)
     return model
 
 

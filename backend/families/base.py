@@ -62,7 +62,7 @@ class FamilyModel:
             spec, self.model_class, settings, self.load_processor, self.language_config
         )
         self.tokenizer = self.processor.tokenizer
-        self.name = spec.name
+        self.name, self.tasks = spec.name, spec.tasks
         self.adapter, self.adapted = "", None
         self.revision = weights_revision(spec)
         self.precision = name_precision(precision, self.model.dtype)

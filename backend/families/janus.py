@@ -14,14 +14,13 @@ import torch
 from PIL import Image
 from transformers import DynamicCache, GenerationConfig, JanusForConditionalGeneration
 
-from aia.intensity import Group, group_index
+from aia.intensity import Group
 from aia.probe import Probe
 from backend.captures import Sampling
 from backend.families.base import FamilyModel, Prefill, hide_unmade
-from backend.families.decoding import TokenChooser, branches_of, guide, mark_last_image_token, stop_if
+from backend.families.decoding import TokenChooser, branches_of, guide, stop_if
+from backend.families.spans import SENTINEL, fill, tokenise
 from backend.interface import CancelFlag
-
-_SENTINEL = "\ue000"  # a private-use character: stands for the prompt while its place is looked up
 
 
 class JanusModel(FamilyModel):
@@ -70,39 +69,37 @@ class JanusModel(FamilyModel):
         Raises `UserError` when the prompt holds a control token.
         """
         self.refuse_control_tokens(prompt)
-        text = self._expand(prompt, image is not None)
-        encoded = self.tokenizer(text, return_offsets_mapping=True)
-        start = self._expand(_SENTINEL, image is not None).index(_SENTINEL)
-        groups = self._groups(encoded.input_ids, encoded.offset_mapping, start, start + len(prompt.strip()))
+        text, spans = fill(self._expand(SENTINEL, image is not None), [(prompt.strip(), Group.PROMPT)])
+        ids, groups = tokenise(self.tokenizer, text, spans, self.special_groups)
         inputs = {}
         if image is not None:
             inputs["pixel_values"] = self.pixels(image).to(self.device, self.model.dtype)
-        ids = torch.tensor(encoded.input_ids, device=self.device)
-        return Prefill(ids, torch.tensor(groups, device=self.device), self.grid, inputs)
+        return Prefill(
+            torch.tensor(ids, device=self.device), torch.tensor(groups, device=self.device), self.grid, inputs
+        )
 
-    def _expand(self, prompt: str, with_image: bool) -> str:
-        """The text that the processor tokenises: chat template, image placeholders spelled out."""
-        content = [{"type": "image"}] * with_image + [{"type": "text", "text": prompt}]
-        chat = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        if not with_image:
-            return chat + self.processor.image_start_token
-        image = self.processor.replace_image_token({}, 0)
-        return chat.replace(self.processor.image_token, image)
-
-    def _groups(self, ids: list[int], offsets: list[tuple[int, int]], start: int, end: int) -> list[int]:
-        """The group of every position: tokens that overlap the prompt's characters are prompt."""
-        named = {
+    @property
+    def special_groups(self) -> dict[int, Group]:
+        """The group of every token that has one of its own."""
+        return {
             self.tokenizer.bos_token_id: Group.BOS,
             self.tokenizer.boi_token_id: Group.BOI,
             self.tokenizer.eoi_token_id: Group.EOI,
             self.tokenizer.image_token_id: Group.IMAGE,
         }
-        groups = []
-        for token, (first, last) in zip(ids, offsets, strict=True):
-            inside = first < end and last > start
-            groups.append(named.get(token, Group.PROMPT if inside else Group.TEMPLATE))
-        mark_last_image_token(groups)
-        return [group_index(g) for g in groups]
+
+    def _expand(self, prompt: str, with_image: bool) -> str:
+        """The text that the processor tokenises: chat template, image placeholders spelled out."""
+        content = [{"type": "image"}] * with_image + [{"type": "text", "text": prompt}]
+        chat = [{"role": "user", "content": content}]
+        if with_image:
+            return self.spell_image(chat, add_generation_prompt=True)
+        return self.processor.apply_chat_template(chat, add_generation_prompt=True) + self.processor.image_start_token
+
+    def spell_image(self, chat: list[dict], **settings) -> str:
+        """A chat in the template, its image placeholders spelled out."""
+        whole = self.processor.apply_chat_template(chat, **settings)
+        return whole.replace(self.processor.image_token, self.processor.replace_image_token({}, 0))
 
     # --- generation ---
 

@@ -121,7 +121,7 @@ def test_measure_of_one_task_leaves_the_other_null(folder):
 def test_measure_hands_the_adapter_to_the_family(tmp_path, monkeypatch):
     given = []
 
-    def load(spec, adapter=None):
+    def load(spec, adapter=None, precision=None):
         given.append((spec.name, adapter))
         return FakeModel()
 

@@ -27,7 +27,8 @@ from backend.captures import (
     capture_to_npz,
 )
 
-ARRAYS = ("mass", "query_positions", "cross", "cross_positions")
+STORED = ("mass", "query_positions", "cross", "cross_positions")
+ARRAYS = (*STORED, "patch_rows")
 ROOT = Path(__file__).parents[2]
 
 
@@ -133,7 +134,7 @@ def test_equal_captures_give_equal_bytes():
 
 def test_numpy_reads_the_file_without_pickle():
     with np.load(io.BytesIO(capture_to_npz(make_capture())), allow_pickle=False) as file:
-        assert set(file.files) == {"header", "picture_png", *ARRAYS}
+        assert set(file.files) == {"header", "picture_png", *STORED}
         np.testing.assert_array_equal(file["mass"], make_capture().mass)
 
 
@@ -384,3 +385,60 @@ def test_the_search_for_unsafe_loading_finds_it():
     assert find_unsafe_loading("np.load(f, allow_pickle=flag)") == ["allow_pickle"]
     assert find_unsafe_loading("torch.load(f)") == ["torch.load"]
     assert find_unsafe_loading("torch.load(f, weights_only=True); np.load(f, allow_pickle=False)") == []
+
+
+# --- what came later: the size of a drawing, and rows that chose no patch ---------------------
+
+
+def make_rowed_capture() -> Capture:
+    """A drawing of 2 × 2 patches with a row end after each row of patches: six rows."""
+    return replace(make_capture(queries=6), grid=(2, 2), patch_rows=np.array([0, 1, 3, 4], np.int32))
+
+
+def test_a_capture_of_before_sizes_and_patch_rows_has_the_id_and_bytes_it_had():
+    capture = replace(make_capture(queries=4), grid=(2, 2), patch_rows=None)
+    assert capture.id == "79e687b937a67cf6255a3a9c"
+    members = unpack(capture_to_npz(capture))
+    assert "patch_rows.npy" not in members
+    header = json.loads(np.load(io.BytesIO(members["header.npy"])).tobytes())
+    assert set(header["key"]["sampling"]) == {"seed", "temperature", "guidance", "max_new_tokens"}
+    assert capture_from_npz(pack(members)).patch_rows.tolist() == [0, 1, 2, 3]
+
+
+def test_a_size_is_part_of_the_id_and_survives_the_round_trip():
+    capture = make_capture()
+    sized = replace(capture, key=replace(capture.key, sampling=replace(capture.key.sampling, size="4x6")))
+    assert sized.id != capture.id
+    assert capture_from_npz(capture_to_npz(sized)).key == sized.key
+
+
+def test_rows_that_chose_patches_survive_the_round_trip():
+    capture = make_rowed_capture()
+    assert_same(capture_from_npz(capture_to_npz(capture)), capture)
+
+
+def test_a_drawing_with_other_rows_than_patches_and_an_answer_have_no_patch_rows_by_themselves():
+    assert make_capture().patch_rows.shape == (0,)
+    capture = replace(make_capture(queries=4), grid=(2, 2))
+    asked = replace(capture, key=replace(capture.key, task=Task.UNDERSTANDING), patch_rows=None)
+    assert asked.patch_rows.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [([0, 1, 3], "shape"), ([0, 1, 3, 6], "some outside"), ([-1, 0, 1, 3], "some outside"), ([[0, 1, 3, 4]], "shape")],
+)
+def test_patch_rows_that_do_not_fit_are_refused(rows, words):
+    members = unpack(capture_to_npz(make_rowed_capture()))
+    members["patch_rows.npy"] = npy(np.array(rows, np.int32))
+    with pytest.raises(CaptureFormatError, match=words):
+        capture_from_npz(pack(members))
+
+
+def test_patch_rows_of_an_answer_are_refused():
+    members = unpack(capture_to_npz(make_rowed_capture()))
+    header = json.loads(np.load(io.BytesIO(members["header.npy"])).tobytes())
+    header["key"]["task"] = "understanding"
+    members["header.npy"] = npy(np.frombuffer(json.dumps(header).encode(), np.uint8))
+    with pytest.raises(CaptureFormatError, match="for an answer"):
+        capture_from_npz(pack(members))

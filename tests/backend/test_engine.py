@@ -149,6 +149,8 @@ def test_settings_that_a_task_ignores_do_not_change_the_id():
     sampled = replace(UNDERSTANDING_SAMPLING, seed=9, temperature=1.0)
     assert normal_sampling(sampled, Task.UNDERSTANDING).seed == 9
     assert normal_sampling(Sampling(max_new_tokens=5), Task.GENERATION) == normal_sampling(Sampling(), Task.GENERATION)
+    assert normal_sampling(Sampling(size=" 4 × 12"), Task.GENERATION).size == "4x12"
+    assert normal_sampling(Sampling(size="4x12"), Task.UNDERSTANDING).size == ""
 
 
 def test_many_unknown_words_make_one_short_sentence():

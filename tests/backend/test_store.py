@@ -588,7 +588,7 @@ def test_processes_may_share_a_folder_even_a_damaged_one(tmp_path):
         shared.put(make_capture(number + 100))
         shared.get(make_capture(number).id)
     for other in others:
-        other.join(30)
+        other.join(300)
     assert [other.exitcode for other in others] == [0, 0]
     assert len(shared.ids()) == 40 == len(value_files(shared))
     assert all(shared.get(capture_id) is not None for capture_id in shared.ids())

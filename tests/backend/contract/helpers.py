@@ -1,0 +1,44 @@
+"""What the contract's tests share: a picture, a question, and how to read captures."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+from PIL import Image
+
+from aia import world
+from aia.probe import ATTENTION_NAME
+from backend.captures import Sampling
+from backend.interface import Finished
+
+GREEDY = Sampling(temperature=0.0, max_new_tokens=12)
+SCENE = world.Scene((world.Thing("red", "circle", "large", 12, 32), world.Thing("blue", "square", "small", 52, 32)))
+PICTURE = Image.fromarray(world.draw_scene(SCENE))
+QUESTION = "what colour is the circle?"
+
+
+def finish(events):
+    """The capture at the end of a stream of events."""
+    *_, last = events
+    assert isinstance(last, Finished)
+    return last.capture
+
+
+def tokens_of(capture, group):
+    return [t for t, g in zip(capture.tokens, capture.token_groups, strict=True) if g == group]
+
+
+def squeeze(text: str) -> str:
+    return "".join(text.split())
+
+
+@contextmanager
+def eager_attention(model):
+    """The language model on eager attention, and back."""
+    model.model.set_attn_implementation({model.language_config: "eager"})
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.model.set_attn_implementation({model.language_config: ATTENTION_NAME})
