@@ -1,23 +1,19 @@
-"""What tiny-janus is: its sizes, an untrained model of them, and the world's pictures as tensors.
+"""What tiny-janus is: its sizes, and an untrained model of them.
 
 Knows no training.
 """
 
 from __future__ import annotations
 
-import random
-
-import numpy as np
 import torch
-import torch.nn.functional as F
 from transformers import JanusConfig, JanusForConditionalGeneration, LlamaConfig
 from transformers.models.janus.configuration_janus import JanusVisionConfig, JanusVQVAEConfig
 
 from aia import world
+from assets.recipes.codes import CODE_DIM, CODES
+from assets.recipes.pictures import GRID, PATCH_PX, SEED
 
-SEED = 20251122
-CODES, CODE_DIM, PATCH_PX, GRID, WIDTH = 2048, 32, 8, 8, 128
-BARE = 0  # the code of bare background: the most frequent patch
+WIDTH = 128
 
 
 def make_config(processor) -> JanusConfig:
@@ -68,21 +64,3 @@ def make_config(processor) -> JanusConfig:
 def make_model(processor) -> JanusForConditionalGeneration:
     torch.manual_seed(SEED)
     return JanusForConditionalGeneration(make_config(processor)).float()
-
-
-def scenes_for(stage: str, step: int, n: int, weights=None) -> tuple[list[world.Scene], random.Random]:
-    """The scenes of one step, the same for every run of that stage and step."""
-    rng = random.Random(f"{SEED}/{stage}/{step}")
-    counts = rng.choices((1, 2, 3, 4), weights, k=n) if weights else [None] * n
-    return [world.make_scene(rng, count=count) for count in counts], rng
-
-
-def pixels_of(scenes: list[world.Scene]) -> torch.Tensor:
-    """Float pictures [B, 3, 64, 64] in −1…1, as the processor makes them."""
-    pictures = np.stack([world.draw_scene(scene) for scene in scenes])
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def patches_of(pixels: torch.Tensor) -> torch.Tensor:
-    """[B, 3, 64, 64] → [B, 64 patches, 192]."""
-    return F.unfold(pixels, PATCH_PX, stride=PATCH_PX).transpose(1, 2)

@@ -5,11 +5,12 @@ Knows the words of the shapes world; does not know any weights.
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import processors
 from transformers import JanusProcessor, PreTrainedTokenizerFast
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
 from aia import world
+from assets.recipes.words import make_word_level, world_words
 
 BOS, EOS, PAD, UNK = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>", "<unk>"
 IMAGE, BOI, EOI = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
@@ -47,10 +48,7 @@ def make_processor() -> JanusProcessor:
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {token: i for i, token in enumerate((*SPECIAL, *world_words()))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    tokenizer = make_word_level(vocabulary, UNK)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, vocabulary[BOS])]
     )
@@ -70,22 +68,3 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
             "assistant_token": ASSISTANT,
         },
     )
-
-
-def world_words() -> list[str]:
-    """Every word and sign that the world's captions, questions and answers use, in a fixed order."""
-    words: dict[str, None] = dict.fromkeys(": , . ?".split())
-    phrases = [
-        *world.COLOURS,
-        *world.SHAPES,
-        *(f"{shape}s" for shape in world.SHAPES),
-        *world.SIZES_PX,
-        *world.COUNT_WORDS,
-        *(place for row in world.PLACES for place in row),
-        *world.RELATIONS,
-        "a an and is there what color colour shape the object objects how many are",
-        "describe the image yes no",
-    ]
-    for phrase in phrases:
-        words.update(dict.fromkeys(phrase.split()))
-    return list(words)

@@ -1,117 +1,136 @@
-"""The two tasks that the language model learns: batches and losses of questions and of drawings.
+"""The two tasks that every embedded model learns: which questions and drawings, how packed, where it counts.
 
-Knows no optimizer and no file.
+Knows no model and no tokenizer.
 """
 
 from __future__ import annotations
+
+import random
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from aia import world
-from assets.recipes.codec import nearest_codes
-from assets.recipes.janus import BARE, GRID, WIDTH, pixels_of, scenes_for
+from assets.recipes.codes import BARE
+from assets.recipes.pictures import GRID, scenes_for
 
 QUESTION_WEIGHTS = {"describe": 0.4, "existence": 1.5, "relation": 2.0}  # per answer token; others 1
+MORE_QUESTIONS = ({"existence", "colour", "count", "relation"}, {"existence", "relation"})
 DRAWING_SHARES = {"one object": 3, "counting": 5, "two objects": 4, "position": 4, "several objects": 1}
 CAPTION_DROP = 0.1  # share of prompts blanked for classifier-free guidance
 
 
-def make_understanding_batch(processor, step: int, batch: int) -> dict:
-    """Pictures, each with one question of every kind, all asked first.
+@dataclass(frozen=True)
+class Asked:
+    """A question in token ids: its kind, what is asked, and what is to be said."""
 
-    The questions of a picture share its tokens but do not see each other: the mask is causal within
-    "prefix + own question", and positions start again after the prefix.
+    kind: str
+    asked: list[int]
+    told: list[int]
+
+
+def ask_again(scene: world.Scene, rng: random.Random) -> list[world.Question]:
+    """Questions of every kind (a description for half of the scenes), then more of the kinds that come slowest."""
+    asked = world.make_questions(scene, rng)
+    if rng.random() < 0.5:
+        del asked["describe"]
+    questions = list(asked.values())
+    for kinds in MORE_QUESTIONS:
+        questions += [question for kind, question in world.make_questions(scene, rng).items() if kind in kinds]
+    return list(dict.fromkeys(questions))
+
+
+def pack_questions(prefix: list[int], pictures: list[list[Asked]], pad: int) -> dict[str, torch.Tensor]:
+    """Pictures, each with its questions, all asked first: `ids`, `weights`, `positions`, `segments` [B, N], `mask`.
+
+    The questions of a picture share its prefix but do not see each other: the mask [B, 1, N, N] is causal
+    within "prefix + own question", and positions start again after the prefix. `segments` is 0 in the
+    prefix, −1 in padding, else the number of the question; `kinds` [B, Q] the place of each question's kind
+    in `world.QUESTION_KINDS`, or −1.
     """
-    tokenizer = processor.tokenizer
-    scenes, rng = scenes_for("understanding", step, batch)
-    prefix = understanding_prefix(tokenizer)
     rows = []
-    for scene in scenes:
+    for questions in pictures:
         ids, weights, segments, positions = (
             list(prefix),
             [0.0] * len(prefix),
             [0] * len(prefix),
             list(range(len(prefix))),
         )
-        for number, question in enumerate(world.make_questions(scene, rng).values(), start=1):
-            asked = question_ids(tokenizer, question.text)
-            told = [*tokenizer(question.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-            ids += asked + told
-            weights += [0.0] * len(asked) + [QUESTION_WEIGHTS.get(question.kind, 1.0)] * len(told)
-            segments += [number] * len(asked + told)
-            positions += range(len(prefix), len(prefix) + len(asked + told))
-        rows.append((ids, weights, segments, positions))
-    length = max(len(row[0]) for row in rows)
-    ids, weights, segments, positions = (
-        torch.tensor([row[i] + [fill] * (length - len(row[i])) for row in rows])
-        for i, fill in enumerate((tokenizer.pad_token_id, 0.0, -1, 0))
+        for number, question in enumerate(questions, start=1):
+            said = question.asked + question.told
+            ids += said
+            weight = QUESTION_WEIGHTS.get(question.kind, 1.0)
+            weights += [0.0] * len(question.asked) + [weight] * len(question.told)
+            segments += [number] * len(said)
+            positions += range(len(prefix), len(prefix) + len(said))
+        kinds = [world.QUESTION_KINDS.index(question.kind) for question in questions]
+        rows.append((ids, weights, segments, positions, kinds))
+    ids, weights, segments, positions, kinds = (
+        pad_rows([row[i] for row in rows], fill) for i, fill in enumerate((pad, 0.0, -1, 0, -1))
     )
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
     sees = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
     return {
-        "pixels": pixels_of(scenes),
         "ids": ids,
         "weights": weights,
         "positions": positions,
-        "mask": (causal & sees)[:, None],  # [B, 1, N, N]
+        "segments": segments,
+        "kinds": kinds,
+        "mask": (causal & sees)[:, None],
     }
 
 
-def understanding_prefix(tokenizer) -> list[int]:
-    text = tokenizer.user_token + ": " + tokenizer.boi_token + tokenizer.image_token * GRID * GRID + tokenizer.eoi_token
-    return tokenizer(text).input_ids
+def pad_rows(rows: list[list], fill: float) -> torch.Tensor:
+    length = max(map(len, rows))
+    return torch.tensor([row + [fill] * (length - len(row)) for row in rows])
 
 
-def question_ids(tokenizer, text: str) -> list[int]:
-    return tokenizer(f"{text}\n\n{tokenizer.assistant_token}:", add_special_tokens=False).input_ids
+def answer_loss(hidden: torch.Tensor, lm_head, batch: dict) -> tuple[torch.Tensor, dict[str, float]]:
+    """Mean cross-entropy of the said tokens under their weights, and the share of answers right of each kind.
 
-
-def understanding_loss(model, batch: dict) -> torch.Tensor:
-    with torch.no_grad():
-        features = model.model.vision_model(batch["pixels"]).last_hidden_state
-    features = model.model.aligner(features)
-    embeds = model.get_input_embeddings()(batch["ids"])
-    is_image = batch["ids"] == model.config.image_token_id
-    embeds = embeds.masked_scatter(is_image[..., None], features)
-    hidden = model.model.language_model(
-        inputs_embeds=embeds, attention_mask=batch["mask"], position_ids=batch["positions"], use_cache=False
-    ).last_hidden_state
-    weights = batch["weights"][:, 1:]
+    `hidden` [B, N, D]. An answer is right when each of its tokens is the likeliest: then it is also what
+    greedy decoding says, so on fresh scenes this is the score.
+    """
+    weights, targets, kinds = batch["weights"][:, 1:], batch["ids"][:, 1:], batch["kinds"]
     wanted = weights > 0
-    losses = F.cross_entropy(model.lm_head(hidden[:, :-1][wanted]), batch["ids"][:, 1:][wanted], reduction="none")
-    return (losses * weights[wanted]).sum() / weights.sum()
+    logits = lm_head(hidden[:, :-1][wanted])
+    losses = F.cross_entropy(logits, targets[wanted], reduction="none") * weights[wanted]
+    wrong = torch.zeros(len(kinds), kinds.shape[1] + 1)  # wrong tokens of each question
+    row, _ = wanted.nonzero(as_tuple=True)
+    wrong.index_put_((row, batch["segments"][:, 1:][wanted]), (logits.argmax(-1) != targets[wanted]).float(), True)
+    right = {}
+    for number, kind in enumerate(world.QUESTION_KINDS):
+        if (kinds == number).any():
+            right[kind] = (wrong[:, 1:] == 0)[kinds == number].float().mean().item()
+    return losses.sum() / weights.sum(), right
 
 
-def make_drawing_batch(processor, book: torch.Tensor, step: int, batch: int, focus: bool) -> dict:
-    """Prompts (some blanked for guidance) and the codes of their pictures.
+def choose_drawings(step: int, batch: int, focus: bool) -> tuple[list[world.Scene], list[tuple[str, bool]]]:
+    """The scenes of one step, and for each its prompt and whether it is blanked for guidance.
 
     With `focus`, each kind of short prompt in a fixed share, and more of what only the prompt can tell:
     without it the model learns what pictures look like long before it listens to the prompt.
     """
-    tokenizer = processor.tokenizer
     scenes, rng = scenes_for("drawing", step, batch, weights=(3, 4, 2, 2))
     prompts = [world.make_drawing(scene, rng).prompt for scene in scenes]
     if focus:
         kinds = rng.choices(tuple(DRAWING_SHARES), tuple(DRAWING_SHARES.values()), k=batch)
         pairs = [world.make_drawing_of_kind(rng, kind) for kind in kinds]
         scenes, prompts = [scene for scene, _ in pairs], [drawing.prompt for _, drawing in pairs]
-    rows = []
+    chosen = []
     for scene, short in zip(scenes, prompts, strict=True):
         prompt = world.describe(scene) if rng.random() < (0.25 if focus else 0.35) else short
-        ids = drawing_ids(tokenizer, prompt)
-        if rng.random() < CAPTION_DROP:
-            ids = [ids[0], *[tokenizer.pad_token_id] * (len(ids) - 2), ids[-1]]
-        rows.append(ids)
-    length = max(map(len, rows))
-    ids = torch.tensor([row + [tokenizer.pad_token_id] * (length - len(row)) for row in rows])
-    codes = nearest_codes(pixels_of(scenes), book)
-    return {
-        "codes": codes,
-        "first": find_first_patches(codes) if focus else torch.zeros(codes.shape, dtype=torch.bool),
-        "ids": ids,
-        "lengths": torch.tensor([len(row) for row in rows]),
-    }
+        chosen.append((prompt, rng.random() < CAPTION_DROP))
+    return scenes, chosen
+
+
+def find_open_patches(codes: torch.Tensor) -> torch.Tensor:
+    """Where a thing may begin, in raster order: bare background at the left and above. Codes [B, 64] → bool [B, 64]."""
+    bare = F.pad((codes == BARE).view(-1, GRID, GRID).float(), (1, 1, 1, 0), value=1.0) > 0  # a border of background
+    left = bare[:, 1:, :-2]
+    above = bare[:, :-1, 1:-1] & bare[:, :-1, :-2] & bare[:, :-1, 2:]
+    return (left & above).flatten(1)
 
 
 def find_first_patches(codes: torch.Tensor) -> torch.Tensor:
@@ -120,35 +139,27 @@ def find_first_patches(codes: torch.Tensor) -> torch.Tensor:
     It is bare background at the left and above, so nothing but the prompt tells what comes there; the
     patches after it mostly follow from it.
     """
-    bare = F.pad((codes == BARE).view(-1, GRID, GRID).float(), (1, 1, 1, 0), value=1.0) > 0  # a border of background
-    here, left = bare[:, 1:, 1:-1], bare[:, 1:, :-2]
-    above = bare[:, :-1, 1:-1] & bare[:, :-1, :-2] & bare[:, :-1, 2:]
-    return (~here & left & above).flatten(1)
+    return find_open_patches(codes) & (codes != BARE)
 
 
-def drawing_ids(tokenizer, prompt: str) -> list[int]:
-    return tokenizer(f"{tokenizer.user_token}: {prompt}\n\n{tokenizer.assistant_token}:{tokenizer.boi_token}").input_ids
+def first_patch_loss(logits: torch.Tensor, codes: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+    """Which code, given that it is not background, at the first patch of each thing.
 
-
-def drawing_loss(model, batch: dict) -> torch.Tensor:
-    """Cross-entropy of the 64 codes; the picture follows its prompt at once, padding stands at the end.
-
-    With focus, half as much again of "which code, given that it is not background" at the first patch
-    of each thing; weighting the plain loss instead would teach wrong odds of background.
+    `logits` [B, 64, 2048], `codes` and `first` [B, 64]. Half of it is added to the plain loss: weighting
+    the plain loss instead would teach wrong odds of background.
     """
-    codes, lengths = batch["codes"], batch["lengths"]
-    size, total = len(codes), batch["ids"].shape[1] + GRID * GRID - 1
-    text = model.get_input_embeddings()(batch["ids"])
-    embeds = torch.cat([text, text.new_zeros(size, total - text.shape[1], WIDTH)], 1)
-    spots = lengths[:, None] + torch.arange(GRID * GRID - 1)  # positions of the fed-back codes
-    fed = model.prepare_embeddings_for_image_generation(codes[:, :-1])
-    embeds = embeds.scatter(1, spots[..., None].expand_as(fed), fed)
-    hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
-    rows = lengths[:, None] - 1 + torch.arange(GRID * GRID)  # from begin-of-image to the last code but one
-    hidden = hidden.gather(1, rows[..., None].expand(-1, -1, WIDTH))
-    logits = model.model.generation_head(hidden)
-    loss = F.cross_entropy(logits.flatten(0, 1), codes.flatten())
-    if not batch["first"].any():
-        return loss
-    which = logits[batch["first"]].index_fill(1, torch.tensor([BARE]), -torch.inf)
-    return loss + 0.5 * F.cross_entropy(which, codes[batch["first"]])
+    which = logits[first].index_fill(1, torch.tensor([BARE]), -torch.inf)
+    return F.cross_entropy(which, codes[first])
+
+
+def begin_loss(logits: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Whether a thing begins, at every patch where one may, a thing drawn: logits [B, 64, 2048], codes [B, 64].
+
+    These decisions make the number and the places of things, and are few among all tokens. Places count
+    whatever comes there, so this teaches right odds.
+    """
+    bare = logits[..., BARE] - logits.logsumexp(-1)
+    begins = torch.log(-torch.expm1(bare.clamp(max=-1e-6)))
+    here = find_open_patches(codes)
+    told = torch.where(codes == BARE, bare, begins)
+    return -told[here].sum() / (codes != BARE)[here].sum()

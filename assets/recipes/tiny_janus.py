@@ -15,16 +15,44 @@ import torch
 from safetensors.torch import load_file
 
 from assets.recipes.codec import train_codec
-from assets.recipes.language import load_stages, resume, train_language
+from assets.recipes.codes import load_code_book
+from assets.recipes.janus import make_model
+from assets.recipes.janus_tasks import drawing_loss, make_drawing_batch, make_understanding_batch, understanding_loss
+from assets.recipes.language import Course, Losses, Schedule, load_checkpoint, train_language
+from assets.recipes.processor import make_processor
 from assets.recipes.vision import train_vision
+
+
+def make_course(work: Path, focus_from: int = 0) -> Course:
+    """A model with the code vectors and the vision encoder of the first two stages, and its two tasks.
+
+    From step `focus_from` on drawings are chosen as `choose_drawings` says.
+    """
+    processor = make_processor()
+    model = make_model(processor)
+    book, embedding = load_code_book(work)
+    model.model.vision_model.load_state_dict(load_file(work / "vision.safetensors"))
+    model.model.generation_embeddings.weight.data.copy_(embedding * 4)
+    model.model.vqmodel.requires_grad_(False)
+    model.model.vision_model.requires_grad_(False)
+    model.train()
+
+    def understanding(step: int, batch: int) -> Losses:
+        yield understanding_loss(model, make_understanding_batch(processor, step, batch))
+
+    def drawing(step: int, batch: int) -> Losses:
+        loss = drawing_loss(model, make_drawing_batch(processor, book, step, batch, focus=step >= focus_from))
+        yield loss, {"drawing": loss.item()}
+
+    return Course(model, understanding, drawing, matrices="language_model.layers")
 
 
 def export(work: Path, out: Path) -> None:
     """Write the trained model and its processor as a `from_pretrained` folder, no file over 9 MB."""
-    model, processor, _ = load_stages(work)
+    model, processor = make_course(work).module, make_processor()
     codec = load_file(work / "codec.safetensors")
     model.model.vqmodel.load_state_dict({k.removeprefix("vq."): v for k, v in codec.items() if k.startswith("vq.")})
-    step, _ = resume(work, model, 1.0, 0)
+    step, _ = load_checkpoint(work, model)
     generation = model.generation_config
     generation.generation_kwargs = {
         "boi_token_id": processor.tokenizer.convert_tokens_to_ids(processor.tokenizer.boi_token)
@@ -60,15 +88,10 @@ def main() -> None:
     if options.stage in ("vision", "all"):
         train_vision(options.work, options.vision_steps, 48)
     if options.stage in ("language", "all"):
-        train_language(
-            options.work,
-            options.steps,
-            options.decay_steps,
-            options.batch,
-            options.rate,
-            options.muon_from,
-            options.focus_from,
+        schedule = Schedule(
+            options.steps, options.decay_steps, options.batch, options.rate, muon_from=options.muon_from
         )
+        train_language(options.work, make_course(options.work, options.focus_from), schedule)
     if options.stage in ("export", "all"):
         export(options.work, options.out)
 

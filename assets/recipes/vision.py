@@ -7,38 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
 from aia import world
-from assets.recipes.janus import GRID, PATCH_PX, WIDTH, make_model, pixels_of, scenes_for
+from assets.recipes.janus import WIDTH, make_model
 from assets.recipes.optimizers import log, make_optimizer, step_optimizer
+from assets.recipes.pictures import patch_labels, pixels_of, scenes_for
 from assets.recipes.processor import make_processor
-
-
-def patch_labels(scenes: list[world.Scene]) -> torch.Tensor:
-    """For each patch the colour, shape, size and cell of the thing that covers it most: [B, 64, 4], −100 for none."""
-    labels = np.full((len(scenes), GRID, GRID, 4), -100, np.int64)
-    for b, scene in enumerate(scenes):
-        best = np.full((GRID, GRID), 0.04)
-        for thing in scene.things:
-            left, top, right, bottom = thing.box
-            cover = np.zeros((world.CANVAS_PX, world.CANVAS_PX), np.float32)
-            cover[top:bottom, left:right] = world.shape_mask(thing.shape, thing.size)
-            cover = cover.reshape(GRID, PATCH_PX, GRID, PATCH_PX).mean((1, 3))
-            row, column = thing.cell
-            label = (
-                list(world.COLOURS).index(thing.colour),
-                world.SHAPES.index(thing.shape),
-                list(world.SIZES_PX).index(thing.size),
-                3 * row + column,
-            )
-            labels[b][cover > best] = label
-            best = np.maximum(best, cover)
-    return torch.from_numpy(labels).flatten(1, 2)
 
 
 def train_vision(work: Path, steps: int, batch: int) -> None:
