@@ -172,7 +172,7 @@ PRESETS: dict[str, StageTargets] = {
         _stages((0, 9, 0.05, 0.1), (10, 20, 0.05, 0.15), (21, 29, 0.05, 0.3)),
         30,
     ),
-    # As `fit_targets` made them from the study's experts (`backend.study`), to three digits.
+    # As `fit_targets` made them from the study's experts (`backend.finetuning.study`), to three digits.
     "tiny-experts": StageTargets(
         "tiny-experts",
         "fitted to the two single-task experts of the study on the embedded model",

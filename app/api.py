@@ -15,11 +15,11 @@ from typing import Any
 import gradio as gr
 
 from aia.intensity import Task
-from app.form import number, whole_number
+from app.explore.form import number, whole_number
 from app.words import BROKEN
-from backend.captures import Capture
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine
 from backend.interface import Event, Finished, Notice, UserError
+from backend.kept.captures import Capture
 from backend.pictures import load_picture
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ from typing import Annotated
 import typer
 
 from aia.intensity import Definition, Task
-from app import model_commands, training_commands
-from app.console import (
+from app.commands import models as model_commands
+from app.commands import training as training_commands
+from app.commands.console import (
     Adapter,
     Guidance,
     Json,
@@ -42,9 +43,9 @@ from app.console import (
     write_targets,
 )
 from app.settings import settings_from_environment
-from backend.captures import Sampling
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_sampling
 from backend.interface import UserError
+from backend.kept.captures import Sampling
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, help="AIA Lens: how much image and text look at each other."
@@ -184,7 +185,7 @@ def measure(
 
 def keep_measurement(report: dict) -> None:
     """Keep a report where the page's Library finds it; a disk that refuses costs nothing that was printed."""
-    from backend.measurements import Measurements
+    from backend.kept.measurements import Measurements
 
     try:
         kept = Measurements(settings_from_environment().measurements).save(report)

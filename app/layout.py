@@ -12,30 +12,30 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from app.adapters import list_adapters
 from app.api import add_endpoints
-from app.compare import COMPARE_ID, COMPARE_TAB, Compare
-from app.compare_api import add_compare_endpoint
+from app.compare.api import add_compare_endpoint
+from app.compare.page import COMPARE_ID, COMPARE_TAB, Compare
 from app.components import load_script
-from app.explore import Explore, state_html
-from app.library import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
-from app.library_api import add_library_endpoints
-from app.library_files import export_route
-from app.run_api import add_run_endpoints
-from app.run_request import Requests
-from app.samples import load_samples
+from app.explore.adapters import list_adapters
+from app.explore.page import Explore, state_html
+from app.explore.samples import load_samples
+from app.explore.stream import Stream
+from app.finetune.api import add_tune_endpoints
+from app.finetune.page import ID, TAB, Finetune
+from app.finetune.request import Requests
+from app.finetune.run_api import add_run_endpoints
+from app.library.api import add_library_endpoints
+from app.library.files import export_route
+from app.library.page import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
 from app.security import SameOriginOnly
 from app.settings import Settings
-from app.stream import Stream
-from app.tune import ID, TAB, Finetune
-from app.tune_api import add_tune_endpoints
-from backend.archives import MAX_IMPORT_BYTES
+from backend.background.runs import Runs
 from backend.comparison import Comparables
 from backend.engine import Engine
-from backend.library import Library
-from backend.library_files import LibraryFiles
-from backend.runs import Runs
-from backend.specs import ASSETS
+from backend.kept.archives import MAX_IMPORT_BYTES
+from backend.kept.library import Library
+from backend.kept.library_files import LibraryFiles
+from backend.models.specs import ASSETS
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from aia.config import TrainingConfig
-from app.adapters import adapter_finder
+from app.explore.adapters import adapter_finder
 from app.settings import Settings, settings_from_environment
+from backend.background.runs import Runs
 from backend.engine import Engine
+from backend.finetuning.memory import training_memory
 from backend.interface import UserError
-from backend.memory import training_memory
-from backend.runs import Runs
-from backend.store import CaptureStore
+from backend.kept.store import CaptureStore
 
 TICK_SECONDS = 2.0
 

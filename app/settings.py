@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.added_models import DEFAULT_DATA, data_folder
 from backend.interface import UserError
+from backend.models.added_models import DEFAULT_DATA, data_folder
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from aia.intensity import Definition, Task
-from backend.captures import Capture
 from backend.interface import Preparing
+from backend.kept.captures import Capture
 
 CURVE_SUBTITLE = {
     Task.UNDERSTANDING: "Share of attention that the answer's tokens give to the image, layer by layer. "

@@ -18,15 +18,15 @@ import numpy as np
 from aia.config import TrainingConfig
 from aia.intensity import Definition, Task
 from aia.targets import load_targets
-from backend.bundles import MOST_THINGS, Bundle, BundledSeries, Bundles, Role, Thing
-from backend.captures import CaptureKey
-from backend.finetune import name_targets
+from backend.background.runs import Runs, RunStatus
+from backend.finetuning.finetune import name_targets
 from backend.interface import UserError
-from backend.measurements import Measurement, Measurements
+from backend.kept.bundles import MOST_THINGS, Bundle, BundledSeries, Bundles, Role, Thing
+from backend.kept.captures import CaptureKey
+from backend.kept.measurements import Measurement, Measurements
+from backend.kept.store import CaptureStore
+from backend.models.specs import find_spec
 from backend.paper import load_paper
-from backend.runs import Runs, RunStatus
-from backend.specs import find_spec
-from backend.store import CaptureStore
 
 RECENT_CAPTURES = 24
 LONGEST_NAME = 34

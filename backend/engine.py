@@ -14,14 +14,14 @@ from pathlib import Path
 from PIL import Image
 
 from aia.intensity import Task
-from backend.captures import Capture, Sampling
-from backend.downloads import bring_here, fetched
+from backend.background.room import MADE_ROOM, Room
 from backend.families import load_model
 from backend.families.decoding import parse_size
 from backend.interface import CancelFlag, Event, Finished, Notice, Preparing, UnifiedModel, UserError
-from backend.room import MADE_ROOM, Room
-from backend.specs import SPECS, ModelSpec, Precision, find_spec
-from backend.store import CaptureStore
+from backend.kept.captures import Capture, Sampling
+from backend.kept.store import CaptureStore
+from backend.models.downloads import bring_here, fetched
+from backend.models.specs import SPECS, ModelSpec, Precision, find_spec
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Engine:
             self._loaded, self._source = load_model(source[0], precision=source[1]), source
             self._room.made = False
         if folder is not None or self._loaded.adapter:
-            from backend.adapters import apply_adapter
+            from backend.models.adapters import apply_adapter
 
             apply_adapter(self._loaded, folder, adapter.strength)
         return self._loaded
@@ -234,7 +234,7 @@ def _source_of(spec: ModelSpec, folder: Path | None, strength: float) -> ModelSp
     """The spec to load: itself, or with the whole weights of a full fine-tune. PEFT is slow to import: only here."""
     if folder is None:
         return spec
-    from backend.adapters import whole_weights
+    from backend.models.adapters import whole_weights
 
     source = whole_weights(spec, folder)
     if source is not spec and strength != 1:

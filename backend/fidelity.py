@@ -19,12 +19,12 @@ from aia.data import Sample
 from aia.evaluation import held_out_samples, in_batches
 from aia.intensity import Definition, Task
 from aia.loss import sequence_intensities, sequence_probe
-from backend.captures import round_finite
 from backend.families import as_trainable
 from backend.interface import UnifiedModel, UserError
+from backend.kept.captures import round_finite
 from backend.measurement import check_samples, pick_questions
+from backend.models.specs import Precision
 from backend.scores import Progress
-from backend.specs import Precision
 
 BATCH = 8
 

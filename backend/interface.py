@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from PIL import Image
 
 from aia.intensity import Task
-from backend.captures import Capture, CaptureKey, Sampling
+from backend.kept.captures import Capture, CaptureKey, Sampling
 
 if TYPE_CHECKING:  # importing torch takes seconds, and only an annotation needs it here
     import torch

@@ -18,9 +18,9 @@ from aia.curves import spread_over_samples, summarise_curves, task_correlation
 from aia.evaluation import held_out_drawings, held_out_questions
 from aia.intensity import Definition, Task
 from aia.targets import StageTargets, fit_targets
-from backend.captures import Capture, Sampling, round_finite
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
 from backend.interface import CancelFlag, Finished, UnifiedModel, UserError
+from backend.kept.captures import Capture, Sampling, round_finite
 from backend.scores import Progress
 
 DEFAULT_SAMPLING: dict[Task, Sampling] = {

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from aia.intensity import Task
-from backend.specs import ASSETS
+from backend.models.specs import ASSETS
 
 PAPER_CURVES = ASSETS / "paper_curves.json"
 

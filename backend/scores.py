@@ -12,8 +12,8 @@ from PIL import Image
 from aia import world
 from aia.evaluation import score_generation, score_understanding
 from aia.intensity import Task
-from backend.captures import Sampling
 from backend.interface import UnifiedModel
+from backend.kept.captures import Sampling
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 

@@ -11,7 +11,7 @@ import torch
 os.environ.setdefault("AIA_LENS_DATA", tempfile.mkdtemp(prefix="aia-lens-tests-"))  # before the registry is read
 
 from backend.families import load_model
-from backend.specs import SPECS, ModelSpec
+from backend.models.specs import SPECS, ModelSpec
 from tests.checkpoints import janus
 
 torch.set_num_threads(1)

@@ -12,8 +12,8 @@ from transformers import AutoProcessor, JanusForConditionalGeneration, JanusProc
 from aia import world
 from assets.recipes.processor import make_tokenizer
 from backend.engine import GENERATION_SAMPLING
+from backend.models.specs import SPECS
 from backend.scores import evaluate_model
-from backend.specs import SPECS
 
 FOLDER = Path(SPECS[0].source)
 

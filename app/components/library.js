@@ -1,4 +1,4 @@
-// The table of the library; see library.py. Rows stay where they are while their order does: a click never misses.
+// The table of the library; see library/page.py. Rows stay where they are while their order does: a click never misses.
 const card = element.querySelector(".lens-library");
 const part = (name) => element.querySelector(name);
 const body = part("tbody");

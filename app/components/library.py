@@ -1,7 +1,7 @@
 """The table of the library: search, kinds, sorting, a row that opens, things ticked, an offer to undo.
 
 Does not know what the things are: every wish goes to the server with all that is asked for, and what is shown is its
-answer. Downloads come from a route of their own (`app.library_files`).
+answer. Downloads come from a route of their own (`app.library.files`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// The panel of the row that is open, and saving files; comes before library.js and shares its scope. See library.py.
+// The panel of the row that is open, and saving files; comes before library.js and shares its scope. See library/page.py.
 const panel = make("tr", "lens-detail");
 panel.innerHTML = `<td colspan="7"><div class="lens-panel">
   <img class="lens-pixels" alt="" hidden />

@@ -2,7 +2,7 @@
 
     python -m assets.recipes.study_plot --results assets/study/results.json --out assets/study/plot.png
 
-Needs a Chromium, as the browser tests do. Knows the report of `backend.study`; runs no model.
+Needs a Chromium, as the browser tests do. Knows the report of `backend.finetuning.study`; runs no model.
 """
 
 from __future__ import annotations

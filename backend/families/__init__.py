@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from aia.batch import Trainable
 from backend.interface import UnifiedModel, UserError
-from backend.specs import ModelSpec, Precision
+from backend.models.specs import ModelSpec, Precision
 
 
 class Family(NamedTuple):
@@ -38,7 +38,7 @@ def load_model(spec: ModelSpec, adapter: Path | None = None, precision: Precisio
     model_class = _find_class(FAMILIES[spec.family].model)
     if adapter is None:
         return model_class(spec, precision)
-    from backend.adapters import apply_adapter, whole_weights  # PEFT is slow to import: only here
+    from backend.models.adapters import apply_adapter, whole_weights  # PEFT is slow to import: only here
 
     model = model_class(whole_weights(spec, adapter), precision)
     apply_adapter(model, adapter)

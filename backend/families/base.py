@@ -19,12 +19,12 @@ from transformers import AutoProcessor, DynamicCache, PreTrainedConfig, PreTrain
 
 from aia.intensity import GROUPS, Group, Task, group_index
 from aia.probe import Probe
-from backend.captures import Capture, CaptureKey, Sampling
 from backend.families.decoding import TokenChooser, branches_of, positions_of, stop_if
 from backend.interface import CancelFlag, Event, Finished, PictureGrown, TextGrown, UserError
-from backend.loading import load_pretrained, name_precision, quantisation_settings, weights_revision
+from backend.kept.captures import Capture, CaptureKey, Sampling
+from backend.models.loading import load_pretrained, name_precision, quantisation_settings, weights_revision
+from backend.models.specs import ModelSpec, Precision
 from backend.pictures import picture_to_png, pixels_sha256
-from backend.specs import ModelSpec, Precision
 
 IMAGE_GROUPS = (Group.IMAGE, Group.IMAGE_LAST)
 

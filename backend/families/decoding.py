@@ -10,8 +10,8 @@ import re
 import torch
 
 from aia.intensity import Group, group_index
-from backend.captures import Sampling
 from backend.interface import CancelFlag, Cancelled, UserError
+from backend.kept.captures import Sampling
 
 MOST_PATCHES = 512  # on a side: a picture of 8 px a patch is then as large as a capture may keep
 

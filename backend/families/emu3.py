@@ -25,11 +25,11 @@ from transformers import DynamicCache, Emu3ForConditionalGeneration, GenerationC
 
 from aia.intensity import PAD_GROUP, Group, group_index
 from aia.probe import Probe
-from backend.captures import CaptureKey, Sampling
 from backend.families.base import IMAGE_GROUPS, FamilyModel, Prefill, hide_unmade
 from backend.families.decoding import TokenChooser, branches_of, guide, parse_size, positions_of, stop_if
 from backend.families.spans import SENTINEL, fill, tokenise
 from backend.interface import CancelFlag, UserError
+from backend.kept.captures import CaptureKey, Sampling
 
 SYSTEM = "You are a helpful assistant."  # Emu3-Chat was trained with it; its template adds none by itself
 

@@ -17,7 +17,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optim
 
 from aia.intensity import Group
 from backend.families.seeing import MAX_IMAGE_TOKENS, Look, SeeingModel, join_tiles
-from backend.specs import ModelSpec, Precision
+from backend.models.specs import ModelSpec, Precision
 
 
 class InternVLStillsProcessor(InternVLProcessor):

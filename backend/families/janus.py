@@ -16,11 +16,11 @@ from transformers import DynamicCache, GenerationConfig, JanusForConditionalGene
 
 from aia.intensity import Group
 from aia.probe import Probe
-from backend.captures import Sampling
 from backend.families.base import FamilyModel, Prefill, hide_unmade
 from backend.families.decoding import TokenChooser, branches_of, guide, stop_if
 from backend.families.spans import SENTINEL, fill, tokenise
 from backend.interface import CancelFlag
+from backend.kept.captures import Sampling
 
 
 class JanusModel(FamilyModel):

@@ -20,7 +20,7 @@ from aia.intensity import PAD_GROUP, Group, group_index
 from backend.families.base import IMAGE_GROUPS, Prefill
 from backend.families.seeing import MAX_IMAGE_TOKENS, Look, SeeingModel
 from backend.interface import UserError
-from backend.specs import ModelSpec, Precision
+from backend.models.specs import ModelSpec, Precision
 
 
 class Qwen3StillsProcessor(Qwen3VLProcessor):

@@ -16,11 +16,11 @@ from PIL import Image
 from transformers import GenerationConfig, ProcessorMixin
 
 from aia.intensity import Group
-from backend.captures import Sampling
 from backend.families.base import IMAGE_GROUPS, FamilyModel, Prefill
 from backend.families.decoding import positions_of
 from backend.families.spans import SENTINEL, fill, tokenise
 from backend.interface import UserError
+from backend.kept.captures import Sampling
 
 MAX_IMAGE_TOKENS = 1280  # a larger picture is made smaller: a capture's size and the time of an answer grow with it
 

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from aia.intensity import Task
-from backend.captures import CaptureKey, Sampling
-from backend.store import CaptureStore
+from backend.kept.captures import CaptureKey, Sampling
+from backend.kept.store import CaptureStore
 from tests.app.fakes import ANSWER, FakeEngine, make_capture
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from aia.intensity import GROUPS, Group, Task
-from backend.captures import Capture, CaptureKey, Sampling
 from backend.engine import Engine
 from backend.interface import CancelFlag, Cancelled, Event, Finished, PictureGrown, TextGrown
+from backend.kept.captures import Capture, CaptureKey, Sampling
 from backend.pictures import picture_to_png, pixels_sha256
 
 GRID = (8, 8)

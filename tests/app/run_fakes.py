@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from aia.config import TrainingConfig
 from aia.intensity import Task
+from backend.background.runs import RunStatus
 from backend.interface import UserError
-from backend.runs import RunStatus
 
 LAYERS = 8
 CURVES = {Task.GENERATION: 0.2, Task.UNDERSTANDING: 0.6}

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from aia.config import make_config
-from app.adapters import NONE, adapter_finder, list_adapters
+from app.explore.adapters import NONE, adapter_finder, list_adapters
 from backend.interface import UserError
 
 ID, OTHER = "a" * 16, "b" * 16

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from aia.intensity import Definition, Task
-from app.compare_export import comparison_data, comparison_zip
-from backend.archives import pack, read_members
-from backend.bundles import Bundles
+from app.compare.export import comparison_data, comparison_zip
+from backend.background.runs import Runs
 from backend.comparison import Comparables, parse_ids
 from backend.interface import UserError
-from backend.library import Library
-from backend.library_files import LibraryFiles
-from backend.runs import Runs
-from backend.store import CaptureStore
+from backend.kept.archives import pack, read_members
+from backend.kept.bundles import Bundles
+from backend.kept.library import Library
+from backend.kept.library_files import LibraryFiles
+from backend.kept.store import CaptureStore
 from tests.app.made_runs import RUN, make_pair
 
 FIGURE, TRAINING, STRICT = Definition

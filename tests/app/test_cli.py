@@ -15,7 +15,7 @@ from aia import world
 from aia.intensity import Task
 from aia.targets import load_targets
 from app.cli import cli
-from app.console import say_correlation
+from app.commands.console import say_correlation
 from backend.engine import GENERATION_SAMPLING
 from backend.interface import UserError
 from tests.app.fakes import FakeModel

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from aia.intensity import Definition, Task
-from app import compare_views as views
-from app.compare import Compare
-from app.compare_api import CompareEndpoint
-from backend.captures import Sampling
+from app.compare import views
+from app.compare.api import CompareEndpoint
+from app.compare.page import Compare
+from backend.background.runs import Runs
 from backend.comparison import Comparables, parse_ids
 from backend.interface import UserError
-from backend.runs import Runs
+from backend.kept.captures import Sampling
 from tests.app.made_runs import CONTROL, LAYERS, RUN, make_pair
 
 FIGURE, TRAINING, STRICT = Definition

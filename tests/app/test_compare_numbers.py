@@ -9,11 +9,11 @@ import plotly.graph_objects as go
 import pytest
 
 from aia.intensity import Definition, Task
-from app import compare_words as words
-from app.compare_cards import numbers_card, scores_card
-from app.compare_export import comparison_zip
-from app.compare_figures import make_difference_figure, make_heads_figure, make_overlay_figure, round_limit
-from app.compare_numbers import (
+from app.compare import words
+from app.compare.cards import numbers_card, scores_card
+from app.compare.export import comparison_zip
+from app.compare.figures import make_difference_figure, make_heads_figure, make_overlay_figure, round_limit
+from app.compare.numbers import (
     depths,
     distance_to_targets,
     find_correlations,
@@ -22,7 +22,7 @@ from app.compare_numbers import (
     match,
     merge_alike,
 )
-from app.compare_views import legend_of
+from app.compare.views import legend_of
 from app.figures import ACCENT
 from backend.comparison import Series
 

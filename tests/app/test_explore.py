@@ -9,12 +9,12 @@ from PIL import Image
 
 from app.components.picture import PictureChoice
 from app.components.result import State
-from app.explore import Explore
-from app.form import FILLED, make_form
-from app.samples import load_samples
-from backend.captures import Sampling
+from app.explore.form import FILLED, make_form
+from app.explore.page import Explore
+from app.explore.samples import load_samples
 from backend.engine import RANGES
 from backend.interface import Finished
+from backend.kept.captures import Sampling
 
 SAMPLES = load_samples()
 

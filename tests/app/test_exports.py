@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aia.intensity import Definition
-from app.exports import curve_csv, curve_json, file_stem
+from app.explore.exports import curve_csv, curve_json, file_stem
 
 
 def test_csv_has_every_definition_layer_and_head(answer):

@@ -10,14 +10,14 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app import library_views as views
 from app.components.importer import ImportChoice
-from app.library import LibraryPage
-from app.library_api import LibraryEndpoints
-from app.library_files import export_route
+from app.library import views
+from app.library.api import LibraryEndpoints
+from app.library.files import export_route
+from app.library.page import LibraryPage
+from backend.background.runs import Runs
 from backend.comparison import Comparables
-from backend.library import Library
-from backend.runs import Runs
+from backend.kept.library import Library
 from tests.app.made_runs import CONTROL, RUN, make_pair
 from tests.backend.library_fakes import add_adapter, make_report
 

@@ -16,11 +16,11 @@ from PIL import Image
 
 from aia.config import TrainingConfig
 from app.components import as_plain
-from app.run_record import RunReader
-from app.run_samples import SampleCells
-from app.tune_board import Board, read_watch
-from backend.run_process import process_start
-from backend.runs import Runs
+from app.finetune.board import Board, read_watch
+from app.finetune.run_record import RunReader
+from app.finetune.run_samples import SampleCells
+from backend.background.run_process import process_start
+from backend.background.runs import Runs
 from tests.app.run_fakes import asked_event, measured_event, sampled_event, scored_event, step_event
 
 RUN, CONTROL = "a" * 16, "c" * 16

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 from aia.config import TrainingConfig
-from app.run_request import Requests
-from app.tune import Finetune
-from app.tune_form import NAMES
-from backend.finetune import RunFolder
-from backend.runs import Runs
+from app.finetune.form import NAMES
+from app.finetune.page import Finetune
+from app.finetune.request import Requests
+from backend.background.runs import Runs
+from backend.finetuning.finetune import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"steps": 4, "batch_size": 2, "probe_every": 2, "probe_samples": 4, "score_samples": 4, "learning_rate": 1e-3}

@@ -3,16 +3,16 @@ from pathlib import Path
 
 import pytest
 
-import app.run_api
-from app.run_api import RunEndpoints
-from app.run_request import Requests
+import app.finetune.run_api
+from app.finetune.request import Requests
+from app.finetune.run_api import RunEndpoints
 from backend.interface import UserError
 from tests.app.run_fakes import FakeRuns, make_status
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    monkeypatch.setattr(app.run_api, "answer_or_refuse", lambda work: work())
+    monkeypatch.setattr(app.finetune.run_api, "answer_or_refuse", lambda work: work())
     return FakeRuns(make_status("a" * 16, "running"))
 
 

@@ -4,7 +4,7 @@ import pytest
 from aia.intensity import Task
 from aia.targets import load_targets
 from app.figures import ACCENT
-from app.run_figures import (
+from app.finetune.run_figures import (
     MOST_POINTS,
     Curves,
     loss_of,

@@ -1,7 +1,7 @@
 import pytest
 
 from aia.config import TrainingConfig
-from app.run_record import STEP_OVERHEAD, RunReader, Timings, estimate_seconds, find_timings, make_record
+from app.finetune.run_record import STEP_OVERHEAD, RunReader, Timings, estimate_seconds, find_timings, make_record
 from tests.app.run_fakes import FakeRuns, make_status, sampled_event, step_event, whole_run
 
 

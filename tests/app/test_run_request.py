@@ -8,11 +8,11 @@ import pytest
 
 from aia.config import TrainingConfig
 from aia.targets import load_targets
-from app import run_request
-from app.run_request import Requests
-from backend.finetune import RunFolder
+from app.finetune import request as run_request
+from app.finetune.request import Requests
+from backend.finetuning.finetune import RunFolder
 from backend.interface import UserError
-from backend.specs import SPECS
+from backend.models.specs import SPECS
 from tests.app.run_fakes import FakeRuns, make_status
 from tests.backend.zips import asking, drawing, picture, write_rows, write_zip
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.run_record import RunReader, RunRecord, make_record
-from app.run_samples import SHOWN_PX, SampleCells, sheet_view
+from app.finetune.run_record import RunReader, RunRecord, make_record
+from app.finetune.run_samples import SHOWN_PX, SampleCells, sheet_view
 from tests.app.run_fakes import FakeRuns, asked_event, make_status, sampled_event, whole_run
 
 AIA, CONTROL = "a" * 16, "c" * 16

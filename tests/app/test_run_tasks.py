@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.run_request import Requests
+from app.finetune.request import Requests
 from backend.interface import UserError
 
 

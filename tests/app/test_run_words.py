@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from app import run_words as words
-from app.run_record import RunRecord, Timings, make_record
+from app.finetune import run_words as words
+from app.finetune.run_record import RunRecord, Timings, make_record
 from tests.app.run_fakes import make_status, measured_event, scored_event, step_event, whole_run
 
 

@@ -8,12 +8,12 @@ from contextlib import suppress
 
 import pytest
 
-import app.run_api
-import app.run_request
-from app.run_api import RunEndpoints
-from app.run_request import Requests
+import app.finetune.request
+import app.finetune.run_api
+from app.finetune.request import Requests
+from app.finetune.run_api import RunEndpoints
+from backend.background.runs import Runs
 from backend.interface import UserError
-from backend.runs import Runs
 from tests.backend.stand_ins import STAND_IN, at_once, pid_of, until, until_step, wait_for
 
 SETTINGS = {"steps": 5, "batch_size": 2, "probe_samples": 2, "score_samples": 0}
@@ -21,8 +21,8 @@ SETTINGS = {"steps": 5, "batch_size": 2, "probe_samples": 2, "score_samples": 0}
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(app.run_api, "answer_or_refuse", lambda work: work())
-    monkeypatch.setattr(app.run_request, "check_training_fits", lambda *_: None)  # of memory these runs take none
+    monkeypatch.setattr(app.finetune.run_api, "answer_or_refuse", lambda work: work())
+    monkeypatch.setattr(app.finetune.request, "check_training_fits", lambda *_: None)  # of memory these runs take none
     script = tmp_path / "stand_in.py"
     script.write_text(STAND_IN)
     runs = Runs(tmp_path / "runs", lambda folder: [sys.executable, "-I", "-S", str(script), str(folder), "wait"])

@@ -3,8 +3,8 @@
 import app.serve
 from aia.config import make_config
 from app.serve import keep_ticking, room_maker
-from backend.memory import training_memory
-from backend.specs import SPECS, find_spec
+from backend.finetuning.memory import training_memory
+from backend.models.specs import SPECS, find_spec
 from tests.backend.stand_ins import wait_for
 
 

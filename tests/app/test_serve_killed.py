@@ -15,9 +15,9 @@ import torch
 from gradio_client import Client
 from safetensors.torch import load_file
 
-from backend.finetune import RunFolder, finetune
-from backend.run_process import is_alive
-from backend.runs import Runs
+from backend.background.run_process import is_alive
+from backend.background.runs import Runs
+from backend.finetuning.finetune import RunFolder, finetune
 from tests.backend.stand_ins import CONFIG, gone, pid_of, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,13 +14,13 @@ from starlette.testclient import TestClient
 
 from app.components.picture import PictureChoice
 from app.components.result import State
-from app.form import Request, fill_form, parse_request
-from app.samples import load_samples
-from app.stream import MAX_BODY_BYTES, Stream
+from app.explore.form import Request, fill_form, parse_request
+from app.explore.samples import load_samples
+from app.explore.stream import MAX_BODY_BYTES, Stream
 from backend.engine import BASE, Adapter
 from backend.interface import Preparing, UserError
-from backend.specs import Precision
-from backend.store import StoreFull
+from backend.kept.store import StoreFull
+from backend.models.specs import Precision
 
 SAMPLES = load_samples()
 FIELDS = {
@@ -320,7 +320,7 @@ def test_the_precision_reaches_the_engine_and_a_model_on_its_way_is_shown(stream
         return spec
 
     monkeypatch.setattr("backend.engine.bring_here", fetch)
-    monkeypatch.setattr("app.stream.UPDATE_SECONDS", 0)
+    monkeypatch.setattr("app.explore.stream.UPDATE_SECONDS", 0)
     monkeypatch.setattr(engine, "_prepare", lambda wanted: asked.append(wanted.precision) or engine._loaded)
     first, *_, last = run(stream, precision=Precision.NF4)
     assert first.result.stage == "fetching Far, 1.0 of 4.0 GiB" and first.result.progress == 0.25

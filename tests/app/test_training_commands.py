@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from aia.targets import PRESETS
-from app import training_commands
 from app.cli import cli
-from app.training_commands import build_config, find_targets, weights
-from backend.finetune import RunFolder
+from app.commands import training as training_commands
+from app.commands.training import build_config, find_targets, weights
+from backend.finetuning.finetune import RunFolder
+from backend.finetuning.target_files import TargetFiles
 from backend.interface import UserError
-from backend.target_files import TargetFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--steps", "3", "--batch-size", "2", "--set", "probe_samples=4", "--set", "score_samples=0"]

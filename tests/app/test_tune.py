@@ -6,10 +6,10 @@ import gradio as gr
 import pytest
 
 from aia.config import TrainingConfig
-from app.run_request import Requests
-from app.tune import Finetune
-from app.tune_board import Watch, read_watch
-from app.tune_form import NAMES
+from app.finetune.board import Watch, read_watch
+from app.finetune.form import NAMES
+from app.finetune.page import Finetune
+from app.finetune.request import Requests
 from backend.interface import UserError
 from tests.app.run_fakes import FakeRuns, make_status, sampled_event, step_event
 

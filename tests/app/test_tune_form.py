@@ -10,19 +10,19 @@ import pytest
 from aia.config import TrainingConfig
 from aia.intensity import Definition, Task
 from aia.targets import PRESETS, parse_targets
-from app import tune_desk
 from app.components.dataset import DataFiles
-from app.run_record import RunReader
-from app.run_request import Requests
-from app.tune_api import TuneEndpoints
-from app.tune_desk import Desk
-from app.tune_form import ADVANCED, MAIN, NAMES, make_tune_form, read_form
-from app.tune_known import Known
-from app.tune_targets import OWN, depth_in_layers, table_of
+from app.finetune import desk as tune_desk
+from app.finetune.api import TuneEndpoints
+from app.finetune.desk import Desk
+from app.finetune.form import ADVANCED, MAIN, NAMES, make_tune_form, read_form
+from app.finetune.known import Known
+from app.finetune.request import Requests
+from app.finetune.run_record import RunReader
+from app.finetune.targets import OWN, depth_in_layers, table_of
+from backend.background.runs import Runs
 from backend.comparison import Comparables
 from backend.interface import UserError
-from backend.runs import Runs
-from backend.specs import SPECS
+from backend.models.specs import SPECS
 from tests.app.made_runs import CONTROL, LAYERS, RUN, STARTS, make_pair
 from tests.app.run_fakes import FakeRuns, make_status
 from tests.backend.zips import asking, drawing, picture, write_rows, write_zip
@@ -273,7 +273,7 @@ def test_what_cannot_fit_is_said_in_place_of_the_estimate(fake, monkeypatch):
 
 
 def test_programs_fit_and_upload_the_same(desk, tmp_path, monkeypatch, answer):
-    monkeypatch.setattr("app.tune_api.answer_or_refuse", lambda work: work())
+    monkeypatch.setattr("app.finetune.api.answer_or_refuse", lambda work: work())
     endpoints = TuneEndpoints(desk.requests, desk.known.things)
     found = endpoints.fit_targets(understanding=f"capture:{answer.key.id}", stages=3, name="mine")
     assert found["saved"] == "saved:mine" and "Generation keeps its stages" in found["told"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aia.intensity import Definition
-from app import views
 from app.components.result import State
+from app.explore import views
 
 
 def decode_map(text):

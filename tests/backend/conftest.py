@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from backend import run_process
-from backend.runs import Runs
+from backend.background import run_process
+from backend.background.runs import Runs
 from tests.backend.stand_ins import STAND_IN
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 
 from aia.config import make_config
-from backend import run_process
+from backend.background import run_process
 
 STAND_IN = r"""
 import json, os, pathlib, signal, subprocess, sys, time

@@ -6,12 +6,12 @@ from PIL import Image
 
 from aia import world
 from aia.config import make_config
-from backend.adapters import apply_adapter, prepare_training, save_adapter
 from backend.engine import Adapter, Engine
 from backend.families import as_trainable, load_model
 from backend.interface import Finished, UserError
-from backend.specs import SPECS
-from backend.store import CaptureStore
+from backend.kept.store import CaptureStore
+from backend.models.adapters import apply_adapter, prepare_training, save_adapter
+from backend.models.specs import SPECS
 
 PICTURE = Image.fromarray(world.draw_scene(world.Scene((world.Thing("red", "star", "large", 32, 32),))))
 

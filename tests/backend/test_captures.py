@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import backend.captures as captures
+import backend.kept.captures as captures
 from aia.intensity import GROUPS, Definition, Task
-from backend.captures import (
+from backend.kept.captures import (
     Capture,
     CaptureFormatError,
     CaptureKey,

@@ -11,12 +11,12 @@ from transformers.utils import logging
 
 from aia.intensity import Task
 from aia.targets import PRESETS
-from backend.catalogue import CATALOGUE, CURVES_ONLY
-from backend.downloads import HUB_ID
 from backend.families import FAMILIES, _find_class
-from backend.loading import quantisation_settings
+from backend.models.catalogue import CATALOGUE, CURVES_ONLY
+from backend.models.downloads import HUB_ID
+from backend.models.loading import quantisation_settings
+from backend.models.specs import SPECS, Precision
 from backend.paper import load_paper
-from backend.specs import SPECS, Precision
 from tests.real_configs import CONFIGS
 
 NAMES = [spec.name for spec in CATALOGUE]

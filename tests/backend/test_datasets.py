@@ -10,9 +10,9 @@ import pytest
 
 from aia.conversations import load_conversations
 from aia.intensity import Task
-from backend import datasets, image_zips
-from backend.datasets import Datasets, describe_rows
-from backend.finetune import load_data
+from backend.finetuning import datasets, image_zips
+from backend.finetuning.datasets import Datasets, describe_rows
+from backend.finetuning.finetune import load_data
 from backend.interface import UserError
 from tests.backend.zips import asking, drawing, huge_png, picture, write_rows, write_zip
 

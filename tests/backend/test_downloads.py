@@ -24,9 +24,9 @@ SCRIPT = """
 import json, shutil, sys, threading
 from dataclasses import replace
 from pathlib import Path
-from backend.downloads import bring_here
+from backend.models.downloads import bring_here
 from backend.interface import Cancelled, UserError
-from backend.specs import SPECS
+from backend.models.specs import SPECS
 
 mode = sys.argv[1]
 if mode == "full":

@@ -10,7 +10,6 @@ from PIL import Image
 
 from aia import world
 from aia.intensity import Task
-from backend.captures import Sampling
 from backend.engine import (
     GENERATION_SAMPLING,
     UNDERSTANDING_SAMPLING,
@@ -20,9 +19,10 @@ from backend.engine import (
     say_unknown,
 )
 from backend.interface import Cancelled, Finished, Notice, Preparing, UserError
-from backend.loading import weights_revision
-from backend.specs import SPECS, Precision
-from backend.store import CaptureStore, StoreFull
+from backend.kept.captures import Sampling
+from backend.kept.store import CaptureStore, StoreFull
+from backend.models.loading import weights_revision
+from backend.models.specs import SPECS, Precision
 
 PICTURE = Image.fromarray(world.draw_scene(world.Scene((world.Thing("red", "star", "large", 32, 32),))))
 

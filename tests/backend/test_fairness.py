@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from aia import world
+from backend.background.run_process import NICENESS
+from backend.background.runs import Runs
 from backend.engine import Engine
-from backend.finetune import RunFolder
+from backend.finetuning.finetune import RunFolder
 from backend.interface import Finished
-from backend.loading import choose_device_and_dtype
-from backend.run_process import NICENESS
-from backend.runs import Runs
+from backend.models.loading import choose_device_and_dtype
 from tests.backend.stand_ins import CONFIG, pid_of, until, wait_for
 
 AT_MOST = 2.5

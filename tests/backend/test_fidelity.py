@@ -7,7 +7,7 @@ from aia.intensity import Task
 from backend.families import load_model
 from backend.fidelity import Reading, check_fidelity, compare_readings
 from backend.interface import UserError
-from backend.specs import SPECS, Precision
+from backend.models.specs import SPECS, Precision
 
 
 def test_quantised_models_read_the_same_tokens_almost_alike():

@@ -22,12 +22,12 @@ from safetensors.torch import load_file
 from aia import checkpoints, training
 from aia.config import make_config
 from aia.intensity import Task
-from backend import finetune as room
 from backend.families import load_model
 from backend.families.janus_training import JanusTraining
-from backend.finetune import RunFolder, finetune
+from backend.finetuning import finetune as room
+from backend.finetuning.finetune import RunFolder, finetune
 from backend.interface import Cancelled, UserError
-from backend.specs import SPECS, Precision
+from backend.models.specs import SPECS, Precision
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {

@@ -8,8 +8,8 @@ from PIL import Image
 
 from aia import world
 from aia.intensity import Group
-from backend.captures import Sampling
 from backend.families.decoding import guide
+from backend.kept.captures import Sampling
 from tests.backend.contract.helpers import finish, tokens_of
 
 GREEDY = Sampling(temperature=0.0, max_new_tokens=12)

@@ -5,7 +5,7 @@ import multiprocessing
 import pytest
 
 from backend.interface import UserError
-from backend.labels import NONE, Labels
+from backend.kept.labels import NONE, Labels
 
 THING = "capture:" + "0" * 24
 

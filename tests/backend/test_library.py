@@ -6,13 +6,13 @@ import pytest
 from PIL import Image
 
 from aia.intensity import Definition, Task
-from backend import library as library_module
-from backend.captures import CaptureKey, Sampling, capture_to_npz
+from backend.background.runs import Runs
 from backend.comparison import Comparables, parse_ids
 from backend.interface import UserError
-from backend.library import Library
-from backend.runs import Runs
-from backend.store import CaptureStore
+from backend.kept import library as library_module
+from backend.kept.captures import CaptureKey, Sampling, capture_to_npz
+from backend.kept.library import Library
+from backend.kept.store import CaptureStore
 from tests.app.fakes import make_capture
 from tests.app.made_runs import CONTROL, RUN, make_pair
 from tests.backend.library_fakes import add_adapter, make_report

@@ -8,14 +8,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from backend import archives, run_archive
-from backend.archives import MAX_MEMBERS, pack, read_members
+from backend.background.runs import Runs
 from backend.comparison import Comparables
 from backend.interface import UserError
-from backend.library import Library
-from backend.library_files import LibraryFiles
-from backend.runs import Runs
-from backend.store import CaptureStore
+from backend.kept import archives, run_archive
+from backend.kept.archives import MAX_MEMBERS, pack, read_members
+from backend.kept.library import Library
+from backend.kept.library_files import LibraryFiles
+from backend.kept.store import CaptureStore
 from tests.app.made_runs import CONTROL, RUN, make_pair
 from tests.backend.library_fakes import add_adapter, make_report
 from tests.backend.test_library import drawing
@@ -80,7 +80,7 @@ def test_a_capture_there_and_back_is_the_same_file(here, there):
 def test_a_capture_that_is_here_stays_as_it_was(here):
     fake = drawing(created=5.0)  # the same key with other content
     assert fake.id == drawing().id
-    from backend.captures import capture_to_npz
+    from backend.kept.captures import capture_to_npz
 
     [came] = here.take_in(capture_to_npz(fake))
     assert came.already and here.library.store.get(fake.id).created == drawing().created

@@ -4,9 +4,9 @@ import pytest
 
 from backend.families import load_model
 from backend.interface import UserError
-from backend.loading_memory import check_loading_fits, loading_memory, weights_bytes
-from backend.model_spec import Precision
-from backend.specs import SPECS, find_spec
+from backend.models.loading_memory import check_loading_fits, loading_memory, weights_bytes
+from backend.models.model_spec import Precision
+from backend.models.specs import SPECS, find_spec
 
 GIB = 2**30
 JANUS_7B = find_spec("janus-pro-7b")

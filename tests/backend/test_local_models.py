@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from aia.intensity import Task
-from backend.added_models import AddedModels
 from backend.interface import UserError
-from backend.local_models import find_model, spec_of_folder
-from backend.specs import ASSETS, SPECS
+from backend.models.added_models import AddedModels
+from backend.models.local_models import find_model, spec_of_folder
+from backend.models.specs import ASSETS, SPECS
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from aia import world
 from aia.curves import task_correlation
 from aia.evaluation import held_out_drawings
 from aia.intensity import Definition, Task
-from backend.captures import Sampling
 from backend.interface import Cancelled, UserError
+from backend.kept.captures import Sampling
 from backend.measurement import DEFAULT_SAMPLING, fit_report, iterate_captures, measure_model, pick_questions
 from tests.app.fakes import FakeModel
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from aia.intensity import Definition, Task
-from backend import documents
 from backend.interface import UserError
-from backend.measurements import Measurements, shorten_path
+from backend.kept import documents
+from backend.kept.measurements import Measurements, shorten_path
 from tests.backend.library_fakes import make_report
 
 

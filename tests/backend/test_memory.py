@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from aia.config import make_config
-from backend import memory
+from backend.finetuning import memory
+from backend.finetuning.memory import check_training_fits, find_shape, format_bytes, training_memory
 from backend.interface import UserError
-from backend.memory import check_training_fits, find_shape, format_bytes, training_memory
-from backend.specs import SPECS
+from backend.models.specs import SPECS
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
@@ -23,7 +23,7 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 from aia.config import make_config
-from backend.finetune import finetune
+from backend.finetuning.finetune import finetune
 quick = dict(steps=2, probe_samples=2, score_samples=0, sample_count=0)
 print(finetune(Path(sys.argv[1]), make_config(**quick, **json.loads(sys.argv[2])))["peak_memory_mib"])
 """

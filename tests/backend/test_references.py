@@ -16,10 +16,10 @@ from transformers import GenerationConfig
 from aia.config import make_config
 from aia.intensity import Group, Task
 from aia.probe import ATTENTION_NAME
-from backend.captures import Sampling
 from backend.families import internvl, llava_onevision, load_model, qwen_vl
-from backend.finetune import RunFolder, finetune
+from backend.finetuning.finetune import RunFolder, finetune
 from backend.interface import UserError
+from backend.kept.captures import Sampling
 from tests.backend.contract.helpers import finish
 from tests.checkpoints import module_of
 

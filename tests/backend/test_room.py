@@ -4,14 +4,14 @@ import pytest
 from PIL import Image
 
 from aia import world
+from backend.background.room import MADE_ROOM, Room
+from backend.background.runs import Runs
 from backend.engine import Engine
+from backend.finetuning.memory import training_memory
 from backend.interface import Finished, Notice, UserError
-from backend.loading_memory import loading_memory
-from backend.memory import training_memory
-from backend.room import MADE_ROOM, Room
-from backend.runs import Runs
-from backend.specs import SPECS, Precision
-from backend.store import CaptureStore
+from backend.kept.store import CaptureStore
+from backend.models.loading_memory import loading_memory
+from backend.models.specs import SPECS, Precision
 from tests.backend.stand_ins import CONFIG, start, until, until_step
 
 PICTURE = Image.fromarray(world.draw_scene(world.Scene((world.Thing("red", "star", "large", 32, 32),))))

@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 
 from aia import checkpoints
 from aia.checkpoints import load_newest_checkpoint
-from backend import run_children, run_process, run_room
-from backend.finetune import RunFolder, finetune
-from backend.runs import Runs
+from backend.background import run_children, run_process, run_room
+from backend.background.runs import Runs
+from backend.finetuning.finetune import RunFolder, finetune
 from tests.backend.stand_ins import CONFIG, gone, pid_of, until, wait_for
 
 STEPS = 14

@@ -9,9 +9,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from backend import finetune as finetune_room
-from backend import run_process
-from backend.finetune import RunFolder
+from backend.background import run_process
+from backend.finetuning import finetune as finetune_room
+from backend.finetuning.finetune import RunFolder
 from backend.interface import Cancelled, UserError
 from tests.backend.stand_ins import (
     CONFIG,

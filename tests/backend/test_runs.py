@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from aia.config import make_config
-from backend import run_folder, run_room
-from backend import runs as room
-from backend.finetune import RunFolder
+from backend.background import run_folder, run_room
+from backend.background import runs as room
+from backend.background.runs import Runs
+from backend.finetuning.finetune import RunFolder
 from backend.interface import UserError
-from backend.runs import Runs
 from tests.backend.stand_ins import (
     CONFIG,
     at_once,
@@ -76,7 +76,7 @@ def test_a_process_is_a_group_of_its_own_without_the_servers_files(runs, folder)
     assert os.getpgid(pid) == pid == os.getsid(pid)
     files = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
     assert files == {"/dev/null", str(folder / run_id / "log.txt")}
-    assert os.readlink(f"/proc/{pid}/cwd") == str(Path(room.__file__).parents[1])
+    assert os.readlink(f"/proc/{pid}/cwd") == str(Path(room.__file__).parents[2])
 
 
 def test_the_newest_run_is_first(runs):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from backend import run_process, run_state
+from backend.background import run_process, run_state
+from backend.background.runs import Runs
 from backend.interface import UserError
-from backend.runs import Runs
 from tests.backend.stand_ins import (
     gone,
     in_another_process,

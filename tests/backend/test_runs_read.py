@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from backend import runs as room
+from backend.background import runs as room
+from backend.background.runs import Runs
 from backend.interface import UserError
-from backend.runs import Runs
 from tests.backend.stand_ins import (
     CONFIG,
     pid_of,

@@ -13,10 +13,10 @@ from aia import world
 from aia.config import make_config
 from aia.data import Sample, Turn
 from aia.intensity import Task
-from backend import samples as room
-from backend.finetune import RunFolder, finetune
+from backend.finetuning import samples as room
+from backend.finetuning.finetune import RunFolder, finetune
+from backend.finetuning.samples import KEPT_PX, MOST_MOMENTS, Sampler, is_due, row_items, world_items
 from backend.interface import Cancelled, UserError
-from backend.samples import KEPT_PX, MOST_MOMENTS, Sampler, is_due, row_items, world_items
 
 QUICK = {
     "steps": 3,

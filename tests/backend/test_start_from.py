@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from aia.config import make_config
 from aia.intensity import Task
-from backend.finetune import RunFolder, finetune
+from backend.finetuning.finetune import RunFolder, finetune
 from backend.interface import UserError
 
 QUICK = {

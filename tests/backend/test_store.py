@@ -23,11 +23,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import backend.store as store_module
+import backend.kept.store as store_module
 from aia.intensity import GROUPS, Task
-from backend.captures import Capture, CaptureKey, Sampling, capture_to_npz
 from backend.interface import UserError
-from backend.store import CaptureStore, StoreFailed, StoreFull
+from backend.kept.captures import Capture, CaptureKey, Sampling, capture_to_npz
+from backend.kept.store import CaptureStore, StoreFailed, StoreFull
 
 
 def make_capture(number: int = 0, queries: int = 20) -> Capture:
@@ -172,7 +172,7 @@ def test_a_capture_larger_than_the_store_is_told_and_costs_no_other(tmp_path):
 
 
 def test_a_capture_too_large_for_its_format_is_told(store, monkeypatch):
-    monkeypatch.setattr("backend.captures.MAX_UNCOMPRESSED_BYTES", 1000)
+    monkeypatch.setattr("backend.kept.captures.MAX_UNCOMPRESSED_BYTES", 1000)
     with pytest.raises(StoreFull):
         store.put(make_capture())
 

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from backend import study as room
-from backend.finetune import RunFolder
+from backend.finetuning import study as room
+from backend.finetuning.finetune import RunFolder
+from backend.finetuning.study import ARMS, EXPERTS, START, Study, against, numbers_of, over_seeds, run_study
 from backend.interface import UserError
-from backend.study import ARMS, EXPERTS, START, Study, against, numbers_of, over_seeds, run_study
 
 SMALL = Study(steps=2, batch_size=2, seeds=2, score_samples=4)
 

@@ -5,8 +5,8 @@ import pytest
 
 from aia.intensity import Task
 from aia.targets import PRESETS, load_targets
+from backend.finetuning.target_files import TargetFiles, fit_task, make_rows, read_rows, read_stages
 from backend.interface import UserError
-from backend.target_files import TargetFiles, fit_task, make_rows, read_rows, read_stages
 
 TINY = PRESETS["tiny-experts"]
 ROWS = [[3, 0.4, 0.1, 0.2, 0.05], [8, 0.2, 0.1, 0.6, 0.05]]

@@ -23,11 +23,11 @@ from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from aia.intensity import GROUPS, Group, group_index
 from aia.probe import ATTENTION_NAME, Probe, install
-from backend.captures import Sampling
 from backend.families import load_model
 from backend.families.decoding import guide
 from backend.families.janus import JanusModel
-from backend.specs import find_spec
+from backend.kept.captures import Sampling
+from backend.models.specs import find_spec
 
 WAYS = ("without capture", "with capture", "usual way")
 PROMPT = "a red circle left of a blue square"

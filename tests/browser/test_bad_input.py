@@ -12,7 +12,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import expect
 
-from app.samples import load_samples
+from app.explore.samples import load_samples
 from tests.browser.person import ask, draw, drawn, message, text, upload
 
 SAMPLE = load_samples().pictures[0]

@@ -6,7 +6,7 @@ import pytest
 from gradio_client import handle_file
 
 from aia.intensity import Task
-from backend.measurements import Measurements
+from backend.kept.measurements import Measurements
 from tests.app.made_runs import CONTROL, RUN, make_run
 from tests.backend.library_fakes import make_report
 from tests.browser.conftest import ROOT

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from app.samples import load_samples
+from app.explore.samples import load_samples
 from backend.engine import Engine
+from backend.kept.store import CaptureStore
 from backend.pictures import load_picture
-from backend.store import CaptureStore
 from tests.browser.person import drawn, finish
 
 GOAL = 1.5  # from click to curve, in bare engine calls

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 
 from aia.intensity import Group
-from backend.specs import ModelSpec
+from backend.models.specs import ModelSpec
 from tests.checkpoints import qwen3_vl
 
 TASKS = qwen3_vl.TASKS

@@ -18,7 +18,7 @@ from transformers import (
 
 from aia.intensity import Group
 from backend.families.decoding import branches_of
-from backend.specs import BOTH_TASKS, ModelSpec
+from backend.models.specs import BOTH_TASKS, ModelSpec
 
 TASKS = BOTH_TASKS
 PAD, BOS, EOS, ROW_END, EOF = "<|endoftext|>", "<|extra_203|>", "<|extra_204|>", "<|extra_200|>", "<|extra_201|>"

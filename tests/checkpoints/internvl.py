@@ -10,7 +10,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 
 from aia.intensity import Group
 from backend.families.internvl import InternVLStillsProcessor
-from backend.specs import ModelSpec
+from backend.models.specs import ModelSpec
 from tests.checkpoints import qwen3_vl
 
 TASKS = qwen3_vl.TASKS

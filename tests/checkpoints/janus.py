@@ -20,7 +20,7 @@ from transformers.models.janus.image_processing_pil_janus import JanusImageProce
 from aia.intensity import Group
 from assets.recipes.processor import BOI, BOS, CHAT_TEMPLATE, EOI, IMAGE, SPECIAL
 from backend.families.decoding import branches_of
-from backend.specs import BOTH_TASKS, SPECS, ModelSpec
+from backend.models.specs import BOTH_TASKS, SPECS, ModelSpec
 
 TASKS = BOTH_TASKS
 MARKERS = {Group.BOS: BOS, Group.BOI: BOI, Group.EOI: EOI}

@@ -14,7 +14,7 @@ from transformers import (
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
 from backend.families.llava_onevision import LlavaStillsProcessor
-from backend.specs import ModelSpec
+from backend.models.specs import ModelSpec
 from tests.checkpoints import qwen3_vl
 
 TASKS = qwen3_vl.TASKS

@@ -10,7 +10,7 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTe
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from backend.families.qwen_vl import Qwen25StillsProcessor
-from backend.specs import ModelSpec
+from backend.models.specs import ModelSpec
 from tests.checkpoints import qwen3_vl
 
 TASKS, MARKERS, CONTROL = qwen3_vl.TASKS, qwen3_vl.MARKERS, qwen3_vl.CONTROL

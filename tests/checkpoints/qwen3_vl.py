@@ -20,7 +20,7 @@ from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfi
 
 from aia.intensity import Group, Task
 from backend.families.qwen_vl import Qwen3StillsProcessor
-from backend.specs import SPECS, ModelSpec
+from backend.models.specs import SPECS, ModelSpec
 
 TASKS = frozenset({Task.UNDERSTANDING})
 MARKERS = {Group.BOI: "<|vision_start|>", Group.EOI: "<|vision_end|>"}

@@ -14,7 +14,7 @@ import pytest
 
 from aia.intensity import Task
 from backend.families import FAMILIES, as_trainable, load_model
-from backend.specs import ASSETS, SPECS
+from backend.models.specs import ASSETS, SPECS
 from tests import checkpoints
 
 RANDOM = {f"random-{name}": checkpoints.module_of(name).TASKS for name in checkpoints.FAMILIES}

@@ -9,8 +9,8 @@ from PIL import Image
 
 from aia import world
 from aia.probe import ATTENTION_NAME
-from backend.captures import Sampling
 from backend.interface import Finished
+from backend.kept.captures import Sampling
 
 GREEDY = Sampling(temperature=0.0, max_new_tokens=12)
 SCENE = world.Scene((world.Thing("red", "circle", "large", 12, 32), world.Thing("blue", "square", "small", 52, 32)))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aia.intensity import Group
-from backend.captures import Sampling
 from backend.interface import Cancelled, Finished, PictureGrown, UserError
+from backend.kept.captures import Sampling
 from tests.backend.contract.helpers import eager_attention, finish, squeeze, tokens_of
 
 PROMPT = "a red circle"

@@ -14,10 +14,10 @@ from aia.config import make_config
 from aia.data import Sample, Turn
 from aia.intensity import GROUPS, PAD_GROUP, Definition, Group, Task, group_index, intensity
 from aia.loss import sequence_intensities, sequence_probe
-from backend.adapters import prepare_training, save_adapter
-from backend.captures import Sampling
 from backend.families import as_trainable, load_model
 from backend.interface import UserError
+from backend.kept.captures import Sampling
+from backend.models.adapters import prepare_training, save_adapter
 from tests.backend.contract.conftest import names_for
 from tests.backend.contract.helpers import GREEDY, PICTURE, QUESTION, finish, squeeze
 

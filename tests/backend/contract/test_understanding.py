@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from aia.intensity import Group, group_index
-from backend.captures import Sampling
 from backend.interface import Cancelled, Finished, TextGrown, UserError
-from backend.specs import Precision
+from backend.kept.captures import Sampling
+from backend.models.specs import Precision
 from tests.backend.contract.helpers import GREEDY, PICTURE, QUESTION, eager_attention, finish, squeeze, tokens_of
 
 

@@ -1,0 +1,1 @@
+"""The Compare tab: things side by side, their numbers, sentences, charts and export."""

@@ -1,0 +1,193 @@
+"""Runs what the form asks for and streams what the cards show: the page's own route, a line of JSON per update.
+
+Not through Gradio's queue: its polling and its client took as long as a short answer. One run at a
+time; a page that hangs up, by Stop or by closing, ends its run between two tokens. Knows the engine
+and the views; no component and no event of Gradio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gradio.utils import get_upload_folder
+from PIL import Image
+from starlette.requests import Request as HttpRequest
+from starlette.responses import StreamingResponse
+
+from aia.intensity import Task
+from app.components.chart import ChartView
+from app.components.picture import PictureChoice
+from app.components.result import ResultView, State
+from app.explore import views
+from app.explore.form import Request, parse_request
+from app.explore.samples import Samples
+from app.words import BROKEN, describe_preparing
+from backend.engine import Engine
+from backend.interface import Cancelled, Event, Finished, Notice, PictureGrown, Preparing, TextGrown, UserError
+from backend.pictures import load_picture
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 2**20  # a form whose question is far too long still gets told so by the engine
+UPDATE_SECONDS = 0.25  # between two updates of a growing result; each costs the page some 20 ms
+QUIET_SECONDS = 15  # after which an empty line goes out, so that no proxy takes a waiting run for a dead one
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second keeps nginx from holding lines back
+
+
+@dataclass(frozen=True)
+class Update:
+    """What the page shows next. `curve` and `state`, the header's line on the model, come with the result."""
+
+    result: ResultView
+    curve: ChartView | None = None
+    state: str = ""
+
+    def to_line(self) -> bytes:
+        return json.dumps(self, default=vars).encode() + b"\n"
+
+
+class Stream:
+    """The runs of all open pages."""
+
+    def __init__(self, engine: Engine, samples: Samples):
+        self._engine = engine
+        self._samples = samples
+        self._worker = ThreadPoolExecutor(1, "run")  # one thread: the others wait here, not in threads of their own
+
+    # --- the route ---
+
+    async def respond(self, http: HttpRequest) -> StreamingResponse:
+        """The form's values in, lines of JSON out."""
+        try:
+            asked = parse_request(await read_body(http))
+        except UserError as error:
+            lines, status = iter([failed(str(error)).to_line()]), 400
+        else:
+            lines, status = self._lines(asked), 200
+        return StreamingResponse(lines, status, HEADERS, "application/x-ndjson")
+
+    async def _lines(self, asked: Request) -> AsyncIterator[bytes]:
+        """The lines of one run; when nobody listens any more, Starlette closes this and the model stops."""
+        loop, lines, flag = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
+
+        def work() -> None:
+            try:
+                for update in self.updates(asked, flag):
+                    loop.call_soon_threadsafe(lines.put_nowait, update.to_line())
+            finally:
+                loop.call_soon_threadsafe(lines.put_nowait, None)
+
+        run = self._worker.submit(work)
+        try:
+            while (line := await next_line(lines)) is not None:
+                yield line
+        finally:
+            run.cancel()  # where it still waits for its turn
+            flag.set()
+
+    # --- a run ---
+
+    def updates(self, asked: Request, flag: threading.Event) -> Iterator[Update]:
+        """Ask or draw: the result card as it grows, then the result and its curve at once.
+
+        What ends a run early becomes the last update.
+        """
+        try:
+            yield from self._run(asked, flag)
+        except Cancelled:
+            return  # whoever set the flag has stopped listening
+        except UserError as error:
+            yield failed(str(error))
+        except Exception:
+            logger.exception("a run failed")
+            yield failed(BROKEN)
+
+    def _run(self, asked: Request, flag: threading.Event) -> Iterator[Update]:
+        growing, picture = ResultView(State.RUNNING, task=asked.task, prompt=asked.words), None
+        if asked.task == Task.UNDERSTANDING:
+            picture = load_choice(asked.picture, self._engine, self._samples)
+            growing = replace(growing, picture=views.preview_url(picture))
+        told = time.monotonic()  # a short answer comes whole: an update costs as much as a token or two
+        for event in self._start(asked, picture, flag):
+            if isinstance(event, Finished):
+                yield self._finish(event, growing.notices)
+                return
+            growing = grow(growing, event)
+            if time.monotonic() - told >= UPDATE_SECONDS:
+                told = time.monotonic()
+                yield Update(growing)
+
+    def _start(self, asked: Request, picture: Image.Image | None, flag: threading.Event) -> Iterator[Event]:
+        how = (asked.sampling, flag, asked.fine_tuned, asked.precision)
+        if picture is not None:
+            return self._engine.understand(asked.model, picture, asked.words, *how)
+        return self._engine.generate(asked.model, asked.words, *how)
+
+    def _finish(self, event: Finished, notices: tuple[str, ...]) -> Update:
+        saved = event.cached or event.capture.id in self._engine.store
+        result = views.finished_view(event.capture, event.cached, saved, notices)
+        return Update(result, views.curve_view(event.capture, linked=saved), self._engine.state())
+
+
+def grow(view: ResultView, event: Event) -> ResultView:
+    """The running card after one more event."""
+    if isinstance(event, TextGrown):
+        return replace(view, answer=event.text, stage="", progress=None)
+    if isinstance(event, PictureGrown):
+        return replace(view, stage="", picture=views.preview_url(event.picture), progress=event.done / event.total)
+    if isinstance(event, Preparing):
+        share = event.done / event.total if event.total else None
+        return replace(view, stage=describe_preparing(event), progress=share)
+    if isinstance(event, Notice):
+        return replace(view, notices=(*view.notices, event.text))
+    return view
+
+
+def failed(sentence: str) -> Update:
+    return Update(ResultView(State.FAILED, message=sentence))
+
+
+async def next_line(lines: asyncio.Queue[bytes | None]) -> bytes | None:
+    """The next line, or an empty one when there is none for a while."""
+    try:
+        return await asyncio.wait_for(lines.get(), QUIET_SECONDS)
+    except TimeoutError:
+        return b"\n"
+
+
+async def read_body(http: HttpRequest) -> bytes:
+    """The request's body. Raises `UserError` as soon as it is too long."""
+    body = b""
+    async for chunk in http.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise UserError(f"Expected at most {MAX_BODY_BYTES // 2**20} MiB of text, got more; shorten it.")
+    return body
+
+
+def load_choice(choice: PictureChoice | None, engine: Engine, samples: Samples) -> Image.Image:
+    """The picture that a choice stands for. Raises `UserError` where there is none, or a bad one."""
+    if choice and choice.file:
+        return load_picture(uploaded(choice.file.path))
+    if choice and choice.capture:
+        return load_picture(engine.capture(choice.capture).picture_png)
+    sample = samples.find(choice.sample) if choice and choice.sample else None
+    if sample is None:
+        raise UserError("Expected an image to ask about, got none; choose one, or click a sample.")
+    return load_picture(sample.path)
+
+
+def uploaded(path: str) -> Path:
+    """The path of an uploaded file. Raises `UserError` for any other file of this machine."""
+    found = Path(path).resolve()
+    if not found.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise UserError("Expected an uploaded image, got another file; choose the image again.")
+    return found

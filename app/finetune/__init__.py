@@ -1,0 +1,1 @@
+"""The Fine-tune tab: what is asked for, how it is watched, and its endpoints."""

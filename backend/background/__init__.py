@@ -1,0 +1,1 @@
+"""Fine-tunes as processes of their own: queue, folders, states, room on the device."""

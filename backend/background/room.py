@@ -1,0 +1,50 @@
+"""Room for a fine-tune beside the page's model: who has the memory of the device that both want.
+
+Owns what is said when the model made room and when it cannot come back. Knows how
+much memory is free; neither which model is loaded (`backend.engine`), nor runs, nor what either takes
+(`backend.finetuning.memory`, `backend.models.loading_memory`).
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+import torch
+
+from backend.finetuning.memory import free_memory
+from backend.interface import UserError
+from backend.models.loading_memory import check_loading_fits
+from backend.models.specs import ModelSpec, Precision
+
+MADE_ROOM = "no model loaded: it made room for a fine-tune"
+
+
+class Room:
+    """Whether the model made room for a fine-tune, and whether it may come back. `free` is in bytes."""
+
+    def __init__(self, free: Callable[[], int] = free_memory):
+        self._free = free
+        self.made = False
+
+    def is_short(self, needed: int) -> bool:
+        """Whether fewer bytes than these are free."""
+        return self._free() < needed
+
+    def make(self) -> None:
+        """The model has just been let go: give its memory back."""
+        self.made = True
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def check(self, spec: ModelSpec, precision: Precision) -> None:
+        """Raises `UserError` where a model finds no room: in general, or since it made room for a fine-tune."""
+        try:
+            check_loading_fits(spec, precision, self._free())
+        except UserError as error:
+            if not self.made:
+                raise
+            raise UserError(
+                f"{spec.title} made room for a fine-tune and does not fit beside it; wait for that to end, or stop it."
+            ) from error

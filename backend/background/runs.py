@@ -1,0 +1,276 @@
+"""Fine-tunes in the background: each a folder and a process of its own, one at a time, the others in a queue.
+
+Owns the runs folder, its lock and the queue. What a run folder and its process say is the only truth: a run's state is
+derived each time it is asked for, so a server that is killed loses nothing, its running child goes on, and the next
+server finds it again. Several threads and servers may share the folder; whatever changes something holds its lock.
+
+Knows neither pages nor how a run trains (`backend.finetuning.finetune`); what is in a run's folder
+(`backend.background.run_folder`), which state that amounts to (`backend.background.run_state`), names and room
+(`backend.background.run_room`) and how processes are started and stopped (`backend.background.run_children`) are known
+elsewhere.
+
+    <id>/          one run
+    trash/<id>/    deleted runs
+    .lock          held while something changes
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import os
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from aia.config import TrainingConfig
+from backend.background.run_children import Children, ask_to_stop, enforce_grace
+from backend.background.run_folder import Meta, Role, Run, Ticket, keep, load, parse_events
+from backend.background.run_process import without_paths
+from backend.background.run_room import LONGEST_NAME, check_room, clean_name, find_in, list_folders, say_refusal
+from backend.background.run_state import ACTIVE, ENDED, RunStatus, State, derive, describe
+from backend.finetuning.finetune import RunFolder
+from backend.interface import UserError
+
+logger = logging.getLogger(__name__)
+
+BUSY_SECONDS = 10  # how long one server waits for another's change
+EVENTS_AT_ONCE = 4 * 2**20
+
+__all__ = ["LONGEST_NAME", "RunStatus", "Runs", "State", "trainer_command"]
+
+
+def trainer_command(folder: Path) -> list[str]:
+    """What runs the fine-tune of a run folder."""
+    return [sys.executable, "-m", "backend.background.run_process", str(folder)]
+
+
+class Runs:
+    """All runs in one folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        command: Callable[[Path], list[str]] = trainer_command,
+        make_room: Callable[[TrainingConfig], bool] = lambda config: True,
+    ):
+        """`make_room` is told which run is about to start; while it returns False, that waits for the next `tick`."""
+        self.folder, self.trash = Path(folder).resolve(), Path(folder).resolve() / "trash"
+        self._children, self._make_room = Children(command), make_room
+        self._threads = threading.Lock()
+
+    # --- asking ---
+
+    def list(self) -> builtins.list[RunStatus]:
+        """All runs, the newest first; of a pair the one with AIA first."""
+        runs = self._all()
+        queue = [run.id for run in self._queue(runs)]
+        found = [describe(run, queue) for run in runs if run.path.is_dir()]
+        return sorted(found, key=lambda status: (-status.created, status.role == "control", status.id))
+
+    def status(self, run_id: str) -> RunStatus:
+        """One run. Raises `UserError` if there is none of that id, as does all below."""
+        run = self._find(run_id)
+        queue = [other.id for other in self._queue(self._all())] if run.queued.exists() else []
+        return describe(run, queue)
+
+    def events(self, run_id: str, offset: int = 0) -> tuple[builtins.list[dict], int]:
+        """Events from byte `offset` on, and the offset to ask with next time; at most some MiB at once.
+
+        A line that is still being written is left for then; a corrupt one is passed over.
+        """
+        run = self._find(run_id)
+        try:
+            with run.events.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                offset = min(max(offset, 0), size)
+                file.seek(offset)
+                data = file.read(EVENTS_AT_ONCE)
+        except FileNotFoundError:
+            return [], 0
+        except OSError as error:
+            raise say_refusal(error) from error
+        whole = data.rfind(b"\n") + 1
+        if not whole and len(data) == EVENTS_AT_ONCE:  # no line of ours is so long
+            return [], offset + len(data)
+        return [*parse_events(data[:whole])], offset + whole
+
+    def log_tail(self, run_id: str, lines: int = 40) -> str:
+        """The last lines that the run's processes printed."""
+        return "\n".join(self._find(run_id).last_lines(lines))
+
+    def result(self, run_id: str) -> dict | None:
+        """What a finished run came to (see `backend.finetuning.finetune.summarise_run`); None for any other."""
+        return self._find(run_id).load_result()
+
+    # --- telling ---
+
+    def start(self, config: TrainingConfig, name: str = "", control: bool = True) -> builtins.list[str]:
+        """Queue a run, and with `control` its counterpart without AIA; `tick` starts them. → ids, the AIA run first.
+
+        Raises `UserError` if the model is unknown, the name too long, or the disk has no room or refuses.
+        """
+        name, paired = clean_name(name), control and config.aia
+        ids = [secrets.token_hex(8) for _ in range(2 if paired else 1)]
+        configs = [config, config.model_copy(update={"aia": False})][: len(ids)]
+        roles: tuple[Role, ...] = ("aia", "control") if paired else ("single",)
+        created = round(time.time(), 3)
+        with self._locked():
+            check_room(configs, self.folder)
+            number = self._next_number()
+            drafts = [self.folder / f".{run_id}.part" for run_id in ids]
+            try:
+                for i, (draft, own) in enumerate(zip(drafts, configs, strict=True)):
+                    pair = ids[1 - i] if paired else None
+                    RunFolder(draft).begin(own)
+                    keep(draft / "meta.json", Meta(id=ids[i], name=name, created=created, pair=pair, role=roles[i]))
+                    keep(draft / "queued", Ticket(number=number + i))
+                for draft, run_id in zip(drafts, ids, strict=True):
+                    draft.rename(self.folder / run_id)
+            except (OSError, UserError) as error:
+                for path in [*drafts, *(self.folder / run_id for run_id in ids)]:
+                    shutil.rmtree(path, ignore_errors=True)
+                raise say_refusal(error.__cause__ if isinstance(error.__cause__, OSError) else error) from error
+        return ids
+
+    def cancel(self, run_id: str, grace_seconds: float = 30) -> None:
+        """Stop a run: a queued one at once, a running one after its step and a checkpoint.
+
+        One that has not ended after the grace period is killed by `tick`. Again, with a shorter one: sooner.
+        Nothing happens to a run that has ended.
+        """
+        with self._locked():
+            run = self._find(run_id)
+            process = run.live_process()
+            if process is not None:
+                ask_to_stop(run, process, grace_seconds)
+            elif run.queued.exists():
+                with suppress(OSError, UserError):  # where the disk is full, leaving the queue must still be possible
+                    run.mend_events()
+                    run.append({"event": "stopped"})
+            run.queued.unlink(missing_ok=True)
+
+    def resume(self, run_id: str) -> None:
+        """Queue a run again that was stopped, failed or was interrupted; it goes on from its last checkpoint."""
+        with self._locked():
+            run = self._find(run_id)
+            state, _ = derive(run)
+            if state not in ENDED:
+                raise UserError(f"Expected a run that ended before it was done, got one that is {state}; let it be.")
+            if fault := run.fault():
+                raise UserError(fault)
+            keep(run.queued, Ticket(number=self._next_number()))
+
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another name."""
+        with self._locked():
+            run = self._find(run_id)
+            meta = run.load_meta()
+            if meta is None:
+                raise UserError(run.fault() or "Expected a run that can be named, got a damaged one; delete it.")
+            keep(run.meta, meta.model_copy(update={"name": clean_name(name)}))
+
+    def delete(self, run_id: str) -> None:
+        """Move a run to the trash. Raises `UserError` while it runs or waits."""
+        with self._locked():
+            run = self._find(run_id)
+            if run.live_process() or derive(run)[0] in ACTIVE:
+                raise UserError("Expected a run that has ended, got one that runs or waits; stop it first.")
+            self.trash.mkdir(exist_ok=True)
+            with suppress(OSError):
+                os.utime(run.path)  # since when it is in the trash; takes no room, which may be what is wanted
+            run.path.rename(self.trash / run.id)
+
+    def undelete(self, run_id: str) -> None:
+        """Take a run out of the trash."""
+        with self._locked():
+            path = find_in(self.trash, run_id)
+            if (self.folder / run_id).exists():
+                raise UserError("Expected a run that was deleted, got one that is there as well; reload the page.")
+            path.rename(self.folder / run_id)
+
+    def empty_trash(self, older_than_days: float = 30) -> int:
+        """Remove for good what has been in the trash for so long; → how many runs."""
+        with self._locked():
+            for draft in self.folder.glob(".????????????????.part"):  # of a start that was killed
+                shutil.rmtree(draft, ignore_errors=True)
+            old = [p for p in list_folders(self.trash) if time.time() - p.stat().st_mtime >= older_than_days * 86_400]
+            for path in old:
+                shutil.rmtree(path)
+        return len(old)
+
+    # --- what goes on by itself ---
+
+    def tick(self) -> None:
+        """Whatever is due: note which processes ended, kill what overran its grace, start the next run.
+
+        For every poll, and for a thread of the server; never raises for what a disk does.
+        """
+        if not self.folder.is_dir():
+            return
+        try:
+            with self._locked():
+                runs = self._all()
+                self._children.reap()
+                for run in runs:
+                    enforce_grace(run)
+                    self._children.sweep(run)
+                busy = [run for run in runs if run.live_process()]
+                for run in busy:
+                    run.queued.unlink(missing_ok=True)  # its server died while starting it
+                if not busy:
+                    self._start_next(runs)
+        except UserError as error:
+            logger.warning("The queue of runs stands still: %s", error)
+
+    def _start_next(self, runs: builtins.list[Run]) -> None:
+        """Start the first run that can be; one that cannot has failed, unless the disk is too full to say so."""
+        for run in self._queue(runs):
+            if not self._make_room(run.load_config()):
+                return
+            try:
+                self._children.launch(run)
+                return
+            except OSError as error:
+                logger.warning("Run %s could not be started: %s", run.id, error)
+                reason = f"The run could not be started ({error.strerror or error}); make room or mend it, then resume."
+                run.append({"event": "failed", "reason": without_paths(reason)})
+                run.queued.unlink(missing_ok=True)
+
+    # --- the folder ---
+
+    def _all(self) -> builtins.list[Run]:
+        return [Run(path) for path in list_folders(self.folder)]
+
+    def _find(self, run_id: str) -> Run:
+        return Run(find_in(self.folder, run_id))
+
+    def _queue(self, runs: builtins.list[Run]) -> builtins.list[Run]:
+        """The runs that wait, in their order; damaged ones cannot."""
+        waiting = [run for run in runs if run.queued.exists() and derive(run)[0] == "queued"]
+        return sorted(waiting, key=lambda run: ((load(run.queued, Ticket) or Ticket()).number, run.id))
+
+    def _next_number(self) -> int:
+        """Behind all that wait. No clock: it might have been set back."""
+        waiting = (load(run.queued, Ticket) for run in self._all())
+        return 1 + max((ticket.number for ticket in waiting if ticket), default=0)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone with the folder, among threads and servers. Raises `UserError` for whatever the disk refuses."""
+        with self._threads:
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with FileLock(self.folder / ".lock", timeout=BUSY_SECONDS):
+                    yield
+            except Timeout as error:
+                raise UserError("Expected the runs to be free for a change, got them busy; try again.") from error
+            except OSError as error:
+                raise say_refusal(error) from error

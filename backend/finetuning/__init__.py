@@ -1,0 +1,1 @@
+"""One fine-tune from its data and targets to its result."""

@@ -1,0 +1,1 @@
+"""What stays on the disk: captures, measurements, comparisons, names and notes."""

@@ -1,0 +1,128 @@
+"""Measurements that are kept: reports of `backend.measurement`, a JSON file each.
+
+Owns their form, and checks it as hostile input. Knows neither models nor pages, nor how anything was measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from aia.intensity import Definition, Task
+from backend.kept.captures import MASS_TOLERANCE
+from backend.kept.documents import Document, Documents, Plain, clean_line, now
+
+MOST_LAYERS = 512
+MOST_SAMPLES = 100_000
+
+Share = Annotated[float, Field(ge=0, le=1 + MASS_TOLERANCE)]
+Curve = Annotated[list[Share], Field(min_length=1, max_length=MOST_LAYERS)]
+Deviation = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1, max_length=MOST_LAYERS)]
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Sampled(Plain):
+    """How tokens were chosen; see `backend.kept.captures.Sampling`."""
+
+    seed: Whole
+    temperature: float
+    guidance: float
+    max_new_tokens: Whole
+
+
+class TaskReport(Plain):
+    """One task's part of a report; see `backend.measurement.describe_task`."""
+
+    mean: Curve
+    std: Deviation
+    spread: float | None
+    n: int = Field(ge=1, le=MOST_SAMPLES)
+    left_out: list[Whole] = Field(max_length=MOST_SAMPLES)
+    definition: Definition
+    model: str = Field(max_length=200)
+    sampling: Sampled
+    intensities: list[Curve] = Field(max_length=MOST_SAMPLES)
+
+    @model_validator(mode="after")
+    def check_shapes(self) -> TaskReport:
+        if {len(self.std), *map(len, self.intensities)} - {len(self.mean)}:
+            raise ValueError("every row needs a value for each layer")
+        if self.intensities and len(self.intensities) != self.n:
+            raise ValueError("there must be as many rows as samples")
+        return self
+
+
+class Correlated(Plain):
+    r: float | None
+    low: float | None
+    high: float | None
+
+
+class Report(Plain):
+    """What `measure_model` reports, with the adapter that was at work; tasks that were not measured are None."""
+
+    adapter: str | None = Field(None, max_length=400)
+    model: str = Field(min_length=1, max_length=200)
+    precision: str | None = Field(None, max_length=40)  # of the weights; None where it was not noted
+    seed: Whole
+    samples: int = Field(ge=1, le=MOST_SAMPLES)
+    understanding: TaskReport | None = None
+    generation: TaskReport | None = None
+    correlation: Correlated | None = None
+
+    @model_validator(mode="after")
+    def check_tasks(self) -> Report:
+        if not self.tasks:
+            raise ValueError("a task must have been measured")
+        return self
+
+    @property
+    def tasks(self) -> dict[Task, TaskReport]:
+        """The tasks that were measured."""
+        found = {task: getattr(self, task.value) for task in Task}
+        return {task: part for task, part in found.items() if part is not None}
+
+
+class Measurement(Document):
+    kind: Literal["measurement"] = "measurement"
+    report: Report
+
+    @property
+    def definition(self) -> Definition:
+        """The one it was counted by."""
+        return next(iter(self.report.tasks.values())).definition
+
+    def curve(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation over samples: float64 [L] each."""
+        part = self.report.tasks[task]
+        return np.array(part.mean, np.float64), np.array(part.std, np.float64)
+
+
+class Measurements(Documents[Measurement]):
+    """All measurements in one folder."""
+
+    kind, what = Measurement, "measurement"
+
+    def save(self, report: Mapping, name: str = "") -> str:
+        """Keep a report of `measure_model` → its id; the same report twice is one measurement.
+
+        Raises `UserError` for anything but a report, and where the disk refuses.
+        """
+        return self.keep(self.wrap(report, name))
+
+    def wrap(self, report: Mapping, name: str = "") -> Measurement:
+        """A report as a measurement, checked, without paths of the machine it was made on. Raises `UserError`."""
+        adapter = report.get("adapter")
+        plain = {**report, "adapter": shorten_path(adapter) if isinstance(adapter, str) else adapter}
+        document = {"kind": "measurement", "name": clean_line(name), "created": now(), "report": plain}
+        return self.parse(json.dumps(document).encode())
+
+
+def shorten_path(path: str) -> str:
+    """An adapter's folder by its last two names, such as "aia/adapter": enough to tell which, and no one's home."""
+    return "/".join(PurePath(path.replace("\\", "/")).parts[-2:]).lstrip("/")

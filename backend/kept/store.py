@@ -1,0 +1,539 @@
+"""Captures on disk: one folder, kept below a size by dropping the least recently used.
+
+Owns the folder and the way values get in and out of it without pickle. Knows nothing of what a
+capture means, only its id and its bytes; a lost entry costs a computation, never a result, so
+anything damaged or hostile is dropped, logged and made again.
+
+diskcache (5.6.3) unpickles values and even keys if a row says so (CVE-2025-69872), follows any file
+name in a row, and takes its settings from the database. None of that is left here: see `_PlainDisk`
+and `_repair_settings`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import diskcache
+from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
+from filelock import FileLock
+
+from backend.interface import UserError
+from backend.kept.captures import (
+    MAX_UNCOMPRESSED_BYTES,
+    Capture,
+    CaptureFormatError,
+    CaptureKey,
+    CaptureTooLarge,
+    capture_from_npz,
+    capture_to_npz,
+    open_archive,
+    parse_header,
+    parse_key,
+    read_array,
+)
+
+logger = logging.getLogger(__name__)
+
+BUSY_SECONDS = 30  # how long one process waits for another's write
+
+_ID = re.compile(r"[0-9a-f]{24}")
+_VALUE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
+_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a list says of a stored capture."""
+
+    key: CaptureKey
+    text: str
+    created: float  # Unix time
+    size_bytes: int  # on the disk
+
+
+class StoreFailed(UserError):
+    """A capture could not be kept. It is not lost: whoever made it still holds it."""
+
+
+class StoreFull(StoreFailed):
+    """No room for a capture. It is not lost: whoever made it still holds it."""
+
+
+class _BadEntry(Exception):
+    """A row that we would never have written."""
+
+
+class _Damaged(sqlite3.DatabaseError):
+    """A database that opens but is not one of ours any more."""
+
+
+class _PlainDisk(diskcache.Disk):
+    """Text keys; values of bytes, text and numbers; files inside the folder. Never pickle."""
+
+    def __init__(self, directory: str, **settings: Any) -> None:
+        super().__init__(directory, **settings)
+        self._written = threading.local()  # .name: the file made by this thread's last `store`
+
+    def put(self, key: Any) -> tuple[str, bool]:
+        if type(key) is not str:
+            raise TypeError(f"a key must be text, not {type(key).__name__}")
+        return key, True
+
+    def get(self, key: Any, raw: Any) -> str:
+        """Return the key, or an empty one for a row of ours it cannot be: iterating must not stop."""
+        return key if raw and type(key) is str else ""
+
+    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> tuple:
+        if read or type(value) not in (bytes, str, int, float):
+            raise TypeError(f"a value must be bytes, text or a number, not {type(value).__name__}")
+        return super().store(value, read, key)
+
+    def filename(self, key: Any = diskcache.UNKNOWN, value: Any = diskcache.UNKNOWN) -> tuple[str, str]:
+        name, path = super().filename(key, value)
+        self._written.name = name
+        return name, path
+
+    def forget_written(self) -> None:
+        self._written.name = None
+
+    def discard_written(self) -> None:
+        """Remove the file of this thread's last `store`, whose row could not be written."""
+        name = getattr(self._written, "name", None)
+        self.forget_written()
+        if name is not None:
+            self.remove(name)
+
+    def fetch(self, mode: Any, filename: Any, value: Any, read: bool) -> bytes | str | int | float:
+        """Return a row's value.
+
+        Raises:
+            _BadEntry: pickled, of another type, or in a file elsewhere, missing or too large.
+        """
+        if mode == MODE_RAW and filename is None and type(value) in (bytes, str, int, float):
+            return value
+        if mode not in (MODE_BINARY, MODE_TEXT) or read:
+            raise _BadEntry(f"storage mode {mode!r:.20}")
+        path = self._path_inside(filename)
+        if not os.path.isfile(path):
+            raise _BadEntry("its file is missing")
+        if os.path.getsize(path) > MAX_UNCOMPRESSED_BYTES:
+            raise _BadEntry("its file is too large")
+        try:
+            return super().fetch(mode, filename, value, read)
+        except OSError as error:  # diskcache takes it for a missing key
+            logger.warning("Could not read a file of the capture store: %s", error.strerror)
+            raise
+        except UnicodeDecodeError as error:
+            raise _BadEntry("its text is damaged") from error
+
+    def remove(self, file_path: Any) -> None:
+        """Delete a value's file, and only that: a row may name any file at all."""
+        try:
+            self._path_inside(file_path)
+        except _BadEntry as error:
+            logger.warning("Left a file alone that a damaged row of the capture store named: %s.", error)
+        else:
+            super().remove(file_path)
+
+    def _path_inside(self, filename: Any) -> str:
+        if type(filename) is not str or not _VALUE_FILE.fullmatch(filename):
+            raise _BadEntry("its file name is not one of ours")
+        folder = os.path.realpath(self._directory)
+        path = os.path.realpath(os.path.join(folder, filename))
+        if os.path.commonpath([folder, path]) != folder:
+            raise _BadEntry("its file lies outside the store")
+        return path
+
+
+class CaptureStore:
+    """Captures by id in a folder of their own. Threads and processes may share the folder."""
+
+    def __init__(self, folder: Path, size_limit_bytes: int = 2 * 2**30) -> None:
+        """Open the store, making the folder (mode 0700) or mending the database where needed.
+
+        Raises:
+            StoreFailed: the folder cannot be used.
+        """
+        self._folder = Path(folder).resolve()
+        self._size_limit_bytes = size_limit_bytes
+        self._lock = threading.Lock()
+        self._headers: dict[str, Entry] = {}  # read once for `entries`: an id never means another capture
+        try:
+            _make_private_folder(self._folder)
+            self._cache = self._open()
+            self._evict()
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            raise StoreFailed(
+                f"Expected a folder for captures that can be written to, but {self._folder} cannot "
+                f"({error}): free it or choose another folder."
+            ) from error
+
+    def put(self, capture: Capture) -> None:
+        """Keep a capture, dropping the least recently used ones if there are too many.
+
+        Raises:
+            StoreFull: no room on the disk, or the capture alone is larger than the store may be.
+            StoreFailed: the folder cannot be written to for another reason, or the capture breaks its format.
+        """
+        try:
+            data = capture_to_npz(capture)
+        except CaptureTooLarge as error:
+            raise StoreFull(str(error)) from error
+        except CaptureFormatError as error:
+            # Our own mistake, but no reason for the user to lose the answer on the page.
+            logger.error("Capture %s breaks its own format: %s", capture.id, error)
+            raise StoreFailed(str(error)) from error
+        if len(data) > self._size_limit_bytes:
+            raise self._too_large(len(data))
+        try:
+            self._run(lambda cache: _set(cache, capture.id, data))
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            self._cache.close()  # a failed commit leaves the connection inside its transaction
+            raise _failure(error) from error
+        self._evict()
+        if not self._look(lambda cache: capture.id in cache, True):
+            raise self._too_large(len(data))
+
+    def get(self, capture_id: str) -> Capture | None:
+        """Return a capture, or None where there is none to be trusted; that entry is then removed.
+
+        Raises:
+            UserError: not an id.
+        """
+        _check_id(capture_id)
+        try:
+            data = self._read(capture_id)
+            if data is None:
+                return None
+            if type(data) is not bytes:
+                raise _BadEntry("its value is not bytes")
+            capture = capture_from_npz(data)
+            if capture.id != capture_id:
+                raise _BadEntry("it holds another capture")
+            return capture
+        except (_BadEntry, CaptureFormatError) as error:
+            logger.warning("Dropped capture %s from the store: %s", capture_id, error)
+            self._drop(capture_id)
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            logger.warning("Could not read capture %s from the store: %s", capture_id, error)
+        return None
+
+    def __contains__(self, capture_id: str) -> bool:
+        """Say whether there is an entry, good or not; like `get`, raises UserError for what is no id."""
+        _check_id(capture_id)
+        return bool(self._look(lambda cache: capture_id in cache, False))
+
+    def ids(self) -> list[str]:
+        """List the ids in the store, the newest first."""
+        keys = self._look(lambda cache: list(reversed(cache)), [])
+        return [key for key in keys if _ID.fullmatch(key)]
+
+    def recent(self, limit: int) -> list[tuple[CaptureKey, str]]:
+        """Key and answer of the newest captures, the newest first."""
+        return [(entry.key, entry.text) for entry in self.entries(limit)]
+
+    def entries(self, limit: int | None = None) -> list[Entry]:
+        """The newest captures, the newest first, without unpacking their arrays.
+
+        Looking at the list is no use of a capture: what is dropped next does not change. Bad entries are passed over.
+        """
+        ids = self.ids()
+        there = set(ids)
+        self._headers = {i: entry for i, entry in [*self._headers.items()] if i in there}
+        found: list[Entry] = []
+        for capture_id in ids:
+            if len(found) == limit:
+                break
+            entry = self._headers.get(capture_id)
+            entry = entry or self._look(lambda cache, i=capture_id: _read_entry(cache, i), None)
+            if entry is not None:
+                self._headers[capture_id] = entry
+                found.append(entry)
+        return found
+
+    def raw(self, capture_id: str) -> bytes | None:
+        """A capture's file, checked as `get` does, without noting its use; None where there is none to be trusted.
+
+        Raises `UserError` for what is no id.
+        """
+        _check_id(capture_id)
+        try:
+            data = self._look(lambda cache: _peek(cache, capture_id), None)
+            return data if type(data) is bytes and capture_from_npz(data).id == capture_id else None
+        except (_BadEntry, CaptureFormatError) as error:
+            logger.warning("Capture %s is damaged: %s", capture_id, error)
+            return None
+
+    def delete(self, capture_id: str) -> None:
+        """Drop a capture; nothing happens where there is none. Raises `UserError` for what is no id."""
+        _check_id(capture_id)
+        self._drop(capture_id)
+
+    @property
+    def size_limit_bytes(self) -> int:
+        return self._size_limit_bytes
+
+    def size_bytes(self) -> int:
+        """Return what the store takes on the disk."""
+        return self._look(lambda cache: cache.volume(), 0)
+
+    def close(self) -> None:
+        """Close this thread's connection; other threads' close when they end. Usable again after."""
+        self._cache.close()
+
+    def _too_large(self, size_bytes: int) -> StoreFull:
+        return StoreFull(
+            f"Expected a capture that fits into the store's {self._size_limit_bytes / 2**20:.1f} MiB, but this one "
+            f"takes {size_bytes / 2**20:.1f} MiB: it is shown but not kept; ask for fewer tokens or raise the limit."
+        )
+
+    def _open(self) -> diskcache.Cache:
+        """Open the database, or set it aside and start a new one from the values' files."""
+        database = self._folder / DBNAME
+        with FileLock(self._folder / "open.lock", timeout=BUSY_SECONDS):
+            try:
+                new = not _repair_settings(database)
+            except sqlite3.DatabaseError as error:
+                if not _is_damaged(error):
+                    raise
+                _set_aside(database, error)
+                new = True
+            cache = diskcache.Cache(
+                str(self._folder),
+                timeout=BUSY_SECONDS,
+                disk=_PlainDisk,
+                eviction_policy="least-recently-used",
+                cull_limit=0,  # diskcache drops ten at a time, the one just put among them: see `_evict`
+                size_limit=self._size_limit_bytes,
+                disk_min_file_size=0,  # every capture is a file, so a lost database loses no capture
+                # No write-ahead log: it needs shared memory that a full disk or a mounted bucket may not
+                # give, even to read. Without fsync, since the files outlive a lost database.
+                sqlite_journal_mode="delete",
+                sqlite_synchronous=0,
+                sqlite_mmap_size=0,  # a mapped database that shrinks on a full disk kills the process
+            )
+            if new:
+                _adopt_files(cache, self._folder)
+        return cache
+
+    def _run(self, action: Callable[[diskcache.Cache], T]) -> T:
+        """Run an action, once more on a rebuilt database if this one turns out damaged."""
+        cache = self._cache
+        try:
+            return action(cache)
+        except (sqlite3.DatabaseError, diskcache.Timeout) as error:
+            if not _is_damaged(error):
+                raise
+        with self._lock:
+            if self._cache is cache:  # else another thread has rebuilt it
+                cache.close()
+                self._cache = self._open()
+        return action(self._cache)
+
+    def _look(self, action: Callable[[diskcache.Cache], T], otherwise: T) -> T:
+        try:
+            return self._run(action)
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            logger.warning("Could not look into the capture store: %s", error)
+            return otherwise
+
+    def _read(self, capture_id: str) -> Any:
+        """Return the raw value, noting its use; on a full or busy disk without noting it."""
+        try:
+            return self._run(lambda cache: cache.get(capture_id))
+        except (OSError, sqlite3.Error, diskcache.Timeout):
+            self._cache.close()
+            return self._run(lambda cache: _peek(cache, capture_id))
+
+    def _drop(self, capture_id: str) -> None:
+        try:
+            self._run(lambda cache: cache.delete(capture_id))
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            self._cache.close()
+            logger.warning("Could not drop capture %s from the store: %s", capture_id, error)
+
+    def _evict(self) -> None:
+        """Drop the least recently used, one by one, until the limit holds."""
+        try:
+            while self._cache.volume() > self._size_limit_bytes and _drop_oldest(self._cache):
+                pass
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            self._cache.close()
+            logger.warning("Could not make the capture store smaller: %s", error)
+
+
+def _check_id(capture_id: str) -> None:
+    if not isinstance(capture_id, str) or not _ID.fullmatch(capture_id):
+        raise UserError(
+            f"Expected 24 hexadecimal digits, but {str(capture_id)[:40]!r} is not a capture id: "
+            "copy the whole link or id again."
+        )
+
+
+def _make_private_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        try:
+            folder.chmod(0o700)
+        except OSError as error:  # some mounted buckets have no modes; the contents are checked anyway
+            logger.warning("Could not keep other users out of the capture store's folder: %s", error)
+
+
+def _set(cache: diskcache.Cache, key: str, data: bytes) -> None:
+    """Write one entry, or nothing: diskcache leaves a file behind, whole or half, when it fails.
+
+    `retry` stays off: with it, diskcache tries for ever on a full disk, too.
+    """
+    cache.disk.forget_written()
+    try:
+        cache.set(key, data, retry=False)
+    except BaseException:
+        cache.disk.discard_written()
+        raise
+
+
+def _peek(cache: diskcache.Cache, key: str) -> Any:
+    """Read a value without writing its time of use, which a full disk would not take."""
+    row = cache._sql("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchone()
+    return None if row is None else cache.disk.fetch(*row, False)
+
+
+def _read_entry(cache: diskcache.Cache, capture_id: str) -> Entry | None:
+    """What an entry's header says; None for a bad entry, which is left to `CaptureStore.get` to drop."""
+    try:
+        data = _peek(cache, capture_id)
+        if type(data) is not bytes:
+            return None
+        header = parse_header(read_array(*open_archive(data), "header"))
+        key, text, created = parse_key(header["key"]), header["text"], header["created"]
+        good = key.id == capture_id and type(text) is str and type(created) in (int, float) and 0 <= created < 1e11
+        return Entry(key, text, created, len(data)) if good else None
+    except (OSError, sqlite3.Error):
+        raise
+    except Exception:  # hostile bytes raise nearly anything, see `capture_from_npz`
+        return None
+
+
+def _drop_oldest(cache: diskcache.Cache) -> bool:
+    """Drop the least recently used row, whatever is in it; False if there was none."""
+    with cache.transact():
+        row = cache._sql("SELECT rowid, filename FROM Cache ORDER BY access_time LIMIT 1").fetchone()
+        if row is None:
+            return False
+        cache._sql("DELETE FROM Cache WHERE rowid = ?", (row[0],))
+    if row[1] is not None:
+        cache.disk.remove(row[1])
+    return True
+
+
+def _repair_settings(database: Path) -> bool:
+    """Check the database and forget every setting in it before diskcache obeys them; False if it is empty.
+
+    diskcache runs stored settings as PRAGMAs and as attributes of itself; ours are given when opening.
+
+    Raises:
+        _Damaged: readable, but not as diskcache left it.
+        sqlite3.DatabaseError: no database at all, or not to be read now.
+    """
+    if not database.exists():
+        return False
+    connection = sqlite3.connect(database, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise _Damaged("its pages are damaged")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
+            return False
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM Settings WHERE key NOT IN ('count', 'size', 'hits', 'misses')")
+        total = "UPDATE Settings SET value = (SELECT COALESCE(SUM({}), 0) FROM Cache) WHERE key = ?"
+        connection.execute(total.format("size"), ("size",))
+        connection.execute(total.format("1"), ("count",))
+        connection.execute("COMMIT")
+        return True
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname == "SQLITE_ERROR":  # no such table or column
+            raise _Damaged(str(error)) from error
+        raise
+    finally:
+        connection.close()
+
+
+def _set_aside(database: Path, reason: Exception) -> None:
+    """Rename a damaged database, its journals with it: a new database must not read them."""
+    logger.warning("The capture store's database is damaged (%s); set it aside and made a new one.", reason)
+    stamp = f"{time.time_ns():x}"
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path = database.with_name(database.name + suffix)
+        if path.exists():
+            path.rename(path.with_name(f"{path.name}.{stamp}.corrupt"))
+
+
+def _adopt_files(cache: diskcache.Cache, folder: Path) -> None:
+    """Take up the captures whose database was lost, where they lie; delete value files that hold none."""
+    adopted = 0
+    for path in sorted(folder.glob("*/*/*.val"), key=lambda path: path.lstat().st_mtime):
+        name = path.relative_to(folder).as_posix()
+        try:
+            adopted += _adopt(cache, name)
+        except (_BadEntry, CaptureFormatError) as error:
+            logger.warning("Deleted a file of the capture store that holds no capture: %s", error)
+            cache.disk.remove(name)
+        except OSError:
+            continue  # logged where it was read
+    if adopted:
+        logger.warning("Took up %d captures again whose database was lost.", adopted)
+
+
+def _adopt(cache: diskcache.Cache, name: str) -> bool:
+    data = cache.disk.fetch(MODE_BINARY, name, None, False)
+    capture_id = capture_from_npz(data).id
+    if capture_id in cache:
+        raise _BadEntry("another file holds the same capture")
+    with cache.transact():
+        cache._row_insert(capture_id, True, time.time(), (None, None, len(data), MODE_BINARY, name, None))
+    return True
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """Return an error and those behind it; diskcache hides a full disk behind a failed ROLLBACK or a Timeout."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _is_damaged(error: Exception) -> bool:
+    for cause in _causes(error):
+        name = getattr(cause, "sqlite_errorname", None) or ""
+        lost = str(cause).startswith("no such table")  # somebody deleted the file under us
+        if isinstance(cause, _Damaged) or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or lost:
+            return True
+    return False
+
+
+def _failure(error: Exception) -> StoreFailed:
+    for cause in _causes(error):
+        full_disk = isinstance(cause, OSError) and cause.errno in _FULL_ERRNOS
+        if full_disk or getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL" or "disk is full" in str(cause):
+            return StoreFull(
+                "Expected room on the disk to keep this capture, but the disk is full: it is shown but not kept; "
+                "free some space or delete old captures."
+            )
+    return StoreFailed(
+        "Expected to write this capture to the store, but the folder is busy or cannot be written to: "
+        "it is shown but not kept; check the folder and its permissions."
+    )

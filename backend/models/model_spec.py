@@ -1,0 +1,52 @@
+"""What a model is before it is loaded: where it comes from, what it can do, how large it is. Knows no single model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from aia.intensity import Task
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+BOTH_TASKS = frozenset(Task)
+
+
+class Precision(StrEnum):
+    """How weights are held: as the device wants them (see `backend.models.loading`), or quantised by bitsandbytes."""
+
+    FULL = "full"
+    INT8 = "int8"
+    NF4 = "nf4"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model that can be chosen.
+
+    `source` is a folder or a hub id; `revision` a hub commit, or empty: for a folder, whose weights are then digested,
+    or for a hub's newest files. `memory_mib` is the memory of the weights per precision, `image_tokens` those of a
+    picture, the most where they vary; `targets` a preset of `aia.targets`. Zero means not known.
+    """
+
+    name: str
+    title: str
+    family: str
+    source: str
+    revision: str
+    tasks: frozenset[Task]
+    decoupling: str
+    layers: int
+    heads: int
+    image_tokens: int
+    parameters: int
+    licence: str
+    memory_mib: dict[str, int]
+    note: str
+    targets: str = "paper-janus-pro"  # the preset that suits it best
+    hidden: int = 0  # width of the language model
+    inner: int = 0  # width of its MLPs
+    kv_heads: int = 0
+    vocabulary: int = 0
+    gated: bool = False  # the hub asks for the licence to be accepted
+    checked: str = ""  # which facts were verified, and against what
