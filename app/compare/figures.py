@@ -1,8 +1,8 @@
 """Draws compared curves as Plotly figures: overlay, difference by layer, difference by head.
 
-Plain dicts like those of `app/figures.py`, whose axes and colours these share. Before is thin grey, after and captures are
-solid, the control dashed, targets dotted in their ±δ band, the paper's curves thin with a dash of their own. The first
-thing of a task has the task's colour. Knows series and pairs; no page, no store.
+Plain dicts like those of `app/figures.py`, whose axes and colours these share. Before is thin grey, after and captures
+are solid, the control dashed, targets dotted in their ±δ band, the paper's curves thin with a dash of their own. The
+first thing of a task has the task's colour. Knows series and pairs; no page, no store.
 """
 
 from __future__ import annotations
