@@ -35,6 +35,7 @@ def test_a_first_visit_shows_a_finished_capture(open_page, api):
         "Explore",
         "Fine-tune",
         "Compare",
+        "Library",
     ]
     assert not page.locator("footer").is_visible()
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.person import text
+from tests.browser.person import ask, line, text
 from tests.browser.test_look import BACKGROUNDS, keep
 
 FORM_READY = "#lens-targets .lens-steps[data-drawn]"
@@ -101,7 +101,7 @@ def test_a_run_is_watched_left_stopped_resumed_and_read(open_page, chromium, api
     page = open_page()
     turn_to_finetune(page)
     fill_small_run(page)
-    page.get_by_label("Name").fill("a small run")
+    page.get_by_role("textbox", name="Name Shown in the list").fill("a small run")
     page.click("#lens-start")
     page.wait_for_selector(RUN_READY)
     run, control = runs_listed(page)[:2]
@@ -219,6 +219,30 @@ def test_a_run_is_renamed_in_its_place_and_leads_to_its_comparison(open_page, fi
     page.get_by_role("link", name="Compare before, after, control").click()
     page.wait_for_selector("#lens-overlay .lens-plotcard[data-drawn]", timeout=SLOW)
     assert f"?compare=run:{finished}" in page.url
+    roles = ("before", "after", "control", "target")
+    names = page.evaluate("document.querySelector('#lens-overlay .lens-plot').data.map((t) => t.name)")
+    assert all(any(role in name for name in names) for role in roles), names
+
+
+def test_the_adapter_is_chosen_in_explore_and_its_strength_moved(open_page, finished):
+    page = open_page()
+    asked = "how many objects are there?"
+    ask(page, asked)
+    base = line(page)
+    expect(page.locator("#lens-strength")).to_be_hidden()
+    page.get_by_role("combobox", name="Adapter").click()
+    page.get_by_role("option", name="made by the API").click()
+    expect(page.locator("#lens-strength")).to_be_visible()
+    ask(page, asked)
+    trained = line(page)
+    page.fill("#lens-strength input[type=number]", "2")
+    page.keyboard.press("Tab")
+    ask(page, asked)
+    assert base != trained != line(page)
+    page.fill("#lens-strength input[type=number]", "0")
+    page.keyboard.press("Tab")
+    ask(page, asked)
+    assert line(page) == base, "strength 0 is the base model"
 
 
 def test_a_finished_run_asks_nothing_and_is_deleted_and_brought_back(open_page, finished):
