@@ -15,7 +15,7 @@ from tests.browser.test_look import BACKGROUNDS, keep
 
 FORM_READY = "#lens-targets .lens-steps[data-drawn]"
 RUN_READY = ".lens-run[data-run]:visible"
-SLOW = 240_000
+SLOW = 480_000
 STEPS = 30
 
 
