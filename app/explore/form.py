@@ -32,6 +32,11 @@ _ON_PICTURE_JS = """(choice, chips, question) => {
   const examples = choice.questions || chips.examples;
   return [{ examples, chosen: null }, untouched && choice.sample ? examples[0] : question];
 }"""
+# A model that can only do one task turns the form to it.
+_ON_MODEL_JS = """(name, task) => {
+  const [note, tasks] = (%s)[name];
+  return [note, tasks.includes(task) ? task : tasks[0]];
+}"""
 FILLED = 14  # how many components a capture fills: `Form.filled`
 _SHOW_STRENGTH_JS = """(adapter) => {
   document.querySelector("#lens-strength").classList.toggle("lens-shown", Boolean(adapter));
@@ -142,8 +147,6 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tup
         elem_id="lens-model",
     )
     note = gr.HTML(specs[0].note, apply_default_css=False, js_on_load=None, elem_id="lens-model-note")
-    notes = json.dumps({spec.name: spec.note for spec in specs})
-    model.change(fn=None, js=f"(name) => ({notes})[name]", inputs=model, outputs=note)
     adapter, strength = _make_adapter_fields(adapters)
     task = gr.Radio(
         [(label, task.value) for task, label in TASK_LABELS.items()],
@@ -151,6 +154,8 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tup
         label="Task",
         elem_id="lens-task",
     )
+    about = json.dumps({spec.name: [spec.note, [t.value for t in Task if t in spec.tasks]] for spec in specs})
+    model.change(fn=None, js=_ON_MODEL_JS % about, inputs=[model, task], outputs=[note, task])
     with gr.Column(elem_classes="lens-when-understanding", elem_id="lens-understanding"):
         picture, question, examples = _make_understanding_fields(samples)
         ask = gr.Button("Ask", variant="primary", elem_id="lens-ask")

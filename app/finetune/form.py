@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin
 import gradio as gr
 
 from aia.config import TrainingConfig
+from aia.intensity import Task
 from app.components.chips import ExampleChips
 from app.finetune.own_data import DataFields, make_data_fields
 from app.finetune.request import label_of
@@ -96,10 +97,18 @@ def make_tune_form(specs: tuple[ModelSpec, ...]) -> TuneForm:
     with gr.Accordion("Advanced", open=False, elem_classes="lens-fold", elem_id="lens-advanced"):
         name = gr.Textbox(label="Name", max_length=LONGEST_NAME, info="Shown in the list of runs.")
         fields |= {field: make_field(field) for field in ADVANCED}
+    _share_by_tasks(fields, specs)
     estimate = gr.HTML("", apply_default_css=False, js_on_load=None, elem_classes="lens-note", elem_id="lens-estimate")
     start = gr.Button("Start", variant="primary", elem_id="lens-start", elem_classes="lens-go")
     message = gr.HTML("", apply_default_css=False, js_on_load=None, elem_id="lens-start-message")
     return TuneForm(fields, data, targets, control, name, start, message, estimate)
+
+
+def _share_by_tasks(fields: dict[str, gr.components.Component], specs: tuple[ModelSpec, ...]) -> None:
+    """Another model sets the shares of steps: none for a task that it cannot do."""
+    shares = [fields[f"ratio_{task}"] for task in Task]
+    can = json.dumps({spec.name: [int(task in spec.tasks) for task in Task] for spec in specs})
+    fields["model"].change(fn=None, js=f"(name) => ({can})[name]", inputs=fields["model"], outputs=shares)
 
 
 def _make_weights(fields: dict[str, gr.components.Component]) -> None:

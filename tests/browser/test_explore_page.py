@@ -279,3 +279,17 @@ def test_guidance_beyond_gradios_own_slider_survives_a_permalink(open_page, api)
     page.wait_for_function("document.querySelector('.lens-result').dataset.state === 'finished'")
     assert "from the store" in text(page, ".lens-facts")
     assert drawn(page).startswith(capture)
+
+
+def test_a_model_with_one_task_turns_both_forms_to_it(open_page):
+    page = open_page()
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="Emu3-Gen").click()
+    page.wait_for_function("document.querySelector('#lens-model-note').innerText.includes('that draws')")
+    assert page.get_by_role("radio", name="Draw").is_checked()
+    page.get_by_role("tab", name="Fine-tune").click()
+    page.get_by_role("combobox", name="Base model").click()
+    page.get_by_role("option", name="Qwen3-VL 2B").click()
+    page.get_by_role("button", name="Advanced").click()
+    page.wait_for_function("document.querySelector('#lens-set-ratio-generation input').value === '0'")
+    assert page.input_value("#lens-set-ratio-understanding input") == "1"
