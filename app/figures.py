@@ -35,7 +35,8 @@ def make_curve_figure(heads: np.ndarray, task: Task, unguided: np.ndarray | None
     mean, spread = heads.mean(1), heads.std(1)
     traces = []
     if np.isfinite(mean).all():
-        traces.append(_band(layers, np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1), task))
+        low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
+        traces.append(make_band("spread", layers, low, high, BAND[task]) | {"showlegend": False})
         if unguided is not None:
             traces.append(_thin_line(layers, unguided))
         traces.append(_mean_line(layers, heads, task))
@@ -58,18 +59,18 @@ def base_layout(height: int) -> dict[str, Any]:
     }
 
 
-def _band(layers: list[int], low: np.ndarray, high: np.ndarray, task: Task) -> dict[str, Any]:
+def make_band(name: str, x: list[float], low: np.ndarray, high: np.ndarray, colour: str) -> dict[str, Any]:
+    """The area between two lines over the same x, without an outline and silent on hover."""
     return {
         "type": "scatter",
-        "name": "spread",
-        "x": layers + layers[::-1],
+        "name": name,
+        "x": x + x[::-1],
         "y": rounded(high) + rounded(low)[::-1],
         "mode": "lines",
         "line": {"width": 0},
         "fill": "toself",
-        "fillcolor": BAND[task],
+        "fillcolor": colour,
         "hoverinfo": "skip",
-        "showlegend": False,
     }
 
 

@@ -25,6 +25,7 @@ from app.figures import (
     base_layout,
     layer_axis,
     make_axis,
+    make_band,
     rounded,
     share_axis,
 )
@@ -113,17 +114,7 @@ def _band(one: Series, rank: int, by_depth: bool) -> dict[str, Any]:
     edges = np.arange(one.layers + 1) / one.layers if by_depth else np.arange(one.layers + 1) + 0.5
     x = rounded(np.repeat(edges, 2)[1:-1])
     low, high = (np.repeat(np.clip(one.mean + sign * one.std, 0, 1), 2) for sign in (-1, 1))
-    return {
-        "type": "scatter",
-        "name": "±δ",
-        "x": x + x[::-1],
-        "y": rounded(high) + rounded(low)[::-1],
-        "mode": "lines",
-        "line": {"width": 0},
-        "fill": "toself",
-        "fillcolor": BAND[one.task] if rank == 0 else OTHER_BANDS[(rank - 1) % len(OTHER_BANDS)],
-        "hoverinfo": "skip",
-    }
+    return make_band("±δ", x, low, high, BAND[one.task] if rank == 0 else OTHER_BANDS[(rank - 1) % len(OTHER_BANDS)])
 
 
 def make_difference_figure(pairs: Sequence[Pair], letters: Letters) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from app.figures import (
     base_layout,
     layer_axis,
     make_axis,
+    make_band,
     rounded,
     share_axis,
 )
@@ -96,17 +97,7 @@ def target_traces(targets: StageTargets, task: Task) -> list[dict[str, Any]]:
         target += [stage.target] * 2
         delta += [stage.delta] * 2
     low, high = (np.clip(np.array(target) + sign * np.array(delta), 0, 1) for sign in (-1, 1))
-    band = {
-        "type": "scatter",
-        "name": "±δ",
-        "x": x + x[::-1],
-        "y": rounded(high) + rounded(low)[::-1],
-        "mode": "lines",
-        "line": {"width": 0},
-        "fill": "toself",
-        "fillcolor": BAND[task],
-        "hoverinfo": "skip",
-    }
+    band = make_band("±δ", x, low, high, BAND[task])
     layers = list(range(1, targets.layers + 1))
     steps = {
         "type": "scatter",
