@@ -24,7 +24,8 @@ from backend.pictures import load_picture
 
 logger = logging.getLogger(__name__)
 
-MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+# How many may wait at once for their turn, which the engine's queue gives; they sleep in threads that others need, too.
+MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 16}
 
 
 def add_endpoints(engine: Engine) -> None:

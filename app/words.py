@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aia.intensity import Definition, Task
-from backend.interface import Preparing
+from backend.interface import Preparing, Waiting
 from backend.kept.captures import Capture
 
 CURVE_SUBTITLE = {
@@ -117,3 +117,13 @@ def describe_preparing(event: Preparing) -> str:
     if not event.total:
         return event.text
     return f"{event.text}, {event.done / 2**30:.1f} of {event.total / 2**30:.1f} GiB"
+
+
+def describe_waiting(event: Waiting) -> str:
+    """A place in the queue, such as "waiting, 2 ahead, about 12 s"."""
+    ahead = f"waiting, {event.ahead} ahead" if event.ahead else "next in turn"
+    if event.seconds is None:
+        return ahead
+    if event.seconds < 90:
+        return f"{ahead}, about {max(event.seconds, 1):.0f} s"
+    return f"{ahead}, about {event.seconds / 60:.0f} min"

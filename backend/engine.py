@@ -17,11 +17,12 @@ from aia.intensity import Task
 from backend.background.room import MADE_ROOM, Room
 from backend.families import load_model
 from backend.families.decoding import parse_size
-from backend.interface import CancelFlag, Event, Finished, Notice, Preparing, UnifiedModel, UserError
+from backend.interface import CancelFlag, Event, Finished, Notice, Preparing, UnifiedModel, UserError, Waiting
 from backend.kept.captures import Capture, Sampling
 from backend.kept.store import CaptureStore
 from backend.models.downloads import bring_here, fetched
 from backend.models.specs import SPECS, ModelSpec, Precision, find_spec
+from backend.people.queue import FairQueue, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Wanted:
     spec: ModelSpec
     adapter: Adapter = BASE
     precision: Precision = Precision.FULL
+    task: Task | None = None  # what for
 
 
 def no_adapters(adapter_id: str) -> Path:
@@ -69,11 +71,13 @@ class Engine:
         specs: tuple[ModelSpec, ...] = SPECS,
         find_adapter: Callable[[str], Path] = no_adapters,
         room: Room | None = None,
+        queue: FairQueue | None = None,
     ):
-        """`find_adapter` turns an adapter's id into its folder, or raises `UserError`."""
+        """`find_adapter` turns an adapter's id into its folder, or raises `UserError`; `queue` gives the turns."""
         self.specs = specs
         self.find_adapter = find_adapter
         self.store = store
+        self.queue = queue or FairQueue()
         self._lock = threading.Lock()
         self._loaded: UnifiedModel | None = None
         self._source: tuple[ModelSpec, Precision] | None = None  # of what is loaded
@@ -157,7 +161,7 @@ class Engine:
         """
         prompt, sampling = check_request(prompt, sampling, Task.UNDERSTANDING)
         yield from self._run(
-            Wanted(self._spec_for(model, Task.UNDERSTANDING), adapter, precision),
+            Wanted(self._spec_for(model, Task.UNDERSTANDING), adapter, precision, Task.UNDERSTANDING),
             prompt,
             cancel,
             lambda loaded: loaded.understanding_key(image, prompt, sampling),
@@ -176,7 +180,7 @@ class Engine:
         """Draw `prompt`: events, the last one `Finished`. Raises as `understand`."""
         prompt, sampling = check_request(prompt, sampling, Task.GENERATION)
         yield from self._run(
-            Wanted(self._spec_for(model, Task.GENERATION), adapter, precision),
+            Wanted(self._spec_for(model, Task.GENERATION), adapter, precision, Task.GENERATION),
             prompt,
             cancel,
             lambda loaded: loaded.generation_key(prompt, sampling),
@@ -191,25 +195,38 @@ class Engine:
 
     def _run(self, wanted: Wanted, prompt: str, cancel: CancelFlag | None, make_key, start) -> Iterator[Event]:
         """Notices first; then the stored capture at once, or the model's events and a new one."""
-        here = yield from bring_here(wanted.spec, cancel)  # outside the lock: others go on meanwhile
-        wanted = replace(wanted, spec=here)
-        if self._source is None or self._source[0].name != here.name:
-            yield Preparing(f"loading {here.title}")
+        here = yield from bring_here(wanted.spec, cancel)  # outside the queue: others go on meanwhile
+        wanted, finished = replace(wanted, spec=here), None
+        with self.queue.join(work=f"{here.name} {wanted.task}") as ticket:
+            yield from self.turn(ticket, cancel)
+            for event in self._run_in_turn(wanted, prompt, ticket, make_key, start):
+                if isinstance(event, Finished):
+                    finished = event
+                else:
+                    yield event
+        if finished is not None:
+            yield finished  # whoever looks at it now holds nobody up
+
+    def turn(self, ticket: Ticket, cancel: CancelFlag | None = None) -> Iterator[Event]:
+        """Wait for one's turn: what to tell meanwhile. Raises `Cancelled` when the flag is set."""
+        for place in ticket.places(cancel):
+            yield Waiting(place.ahead, place.seconds)
+
+    def _run_in_turn(self, wanted: Wanted, prompt: str, ticket: Ticket, make_key, start) -> Iterator[Event]:
+        if self._source is None or self._source[0].name != wanted.spec.name:
+            yield Preparing(f"loading {wanted.spec.title}")
         with self._lock:
             made_room, loaded = self._room.made, self._prepare(wanted)
-        if made_room:
-            yield Notice(f"{loaded.name} had made room for a fine-tune and was loaded again.")
-        unknown = loaded.unknown_words(prompt)
-        if unknown:
-            yield Notice(say_unknown(loaded.name, unknown))
-        stored = self.store.get(make_key(loaded).id)
-        if stored is None:
-            with self._lock:
-                loaded = self._prepare(wanted)  # another request may have switched meanwhile
-                stored = self.store.get(make_key(loaded).id)  # or an equal one may have been ahead in the queue
-                if stored is None:
-                    yield from self._compute(lambda: start(loaded))
-                    return
+            if made_room:
+                yield Notice(f"{loaded.name} had made room for a fine-tune and was loaded again.")
+            unknown = loaded.unknown_words(prompt)
+            if unknown:
+                yield Notice(say_unknown(loaded.name, unknown))
+            stored = self.store.get(make_key(loaded).id)
+            if stored is None:
+                yield from self._compute(lambda: start(loaded))
+                return
+        ticket.work = "stored"  # so that the next ones' expected wait is not taken from it
         yield Finished(stored, cached=True)
 
     def _compute(self, start) -> Iterator[Event]:

@@ -35,6 +35,14 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Others come first: how many, and the expected seconds until they are done; None where nobody knows."""
+
+    ahead: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Preparing:
     """The model is on its way: what is being done, and bytes so far of how many; 0 of 0 where nobody knows."""
 
@@ -67,7 +75,7 @@ class Finished:
     cached: bool
 
 
-Event = Notice | Preparing | TextGrown | PictureGrown | Finished
+Event = Notice | Waiting | Preparing | TextGrown | PictureGrown | Finished
 
 
 class CancelFlag(Protocol):

@@ -1,13 +1,14 @@
 """Runs what the form asks for and streams what the cards show: the page's own route, a line of JSON per update.
 
-Not through Gradio's queue: its polling and its client took as long as a short answer. One run at a
-time; a page that hangs up, by Stop or by closing, ends its run between two tokens. Knows the engine
-and the views; no component and no event of Gradio.
+Not through Gradio's queue: its polling and its client took as long as a short answer. Whose turn it is is the engine's
+to say; a page that hangs up, by Stop or by closing, gives its place up at once, or ends its run between two tokens.
+Knows the engine and the views; no component and no event of Gradio.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 import threading
@@ -29,9 +30,20 @@ from app.components.result import ResultView, State
 from app.explore import views
 from app.explore.form import Request, parse_request
 from app.explore.samples import Samples
-from app.words import BROKEN, describe_preparing
+from app.words import BROKEN, describe_preparing, describe_waiting
 from backend.engine import Engine
-from backend.interface import Cancelled, Event, Finished, Notice, PictureGrown, Preparing, TextGrown, UserError
+from backend.interface import (
+    Cancelled,
+    Event,
+    Finished,
+    Notice,
+    PictureGrown,
+    Preparing,
+    TextGrown,
+    UserError,
+    Waiting,
+)
+from backend.people.queue import MOST_WAITING
 from backend.pictures import load_picture
 
 logger = logging.getLogger(__name__)
@@ -60,7 +72,7 @@ class Stream:
     def __init__(self, engine: Engine, samples: Samples):
         self._engine = engine
         self._samples = samples
-        self._worker = ThreadPoolExecutor(1, "run")  # one thread: the others wait here, not in threads of their own
+        self._workers = ThreadPoolExecutor(MOST_WAITING + 8, "run")  # a thread each, nearly all of them asleep
 
     # --- the route ---
 
@@ -85,13 +97,14 @@ class Stream:
             finally:
                 loop.call_soon_threadsafe(lines.put_nowait, None)
 
-        run = self._worker.submit(work)
+        run = self._workers.submit(contextvars.copy_context().run, work)  # who asks goes along
         try:
             while (line := await next_line(lines)) is not None:
                 yield line
         finally:
-            run.cancel()  # where it still waits for its turn
+            run.cancel()  # where it has not begun
             flag.set()
+            self._engine.queue.look()  # where it waits for its turn
 
     # --- a run ---
 
@@ -121,7 +134,7 @@ class Stream:
                 yield self._finish(event, growing.notices)
                 return
             growing = grow(growing, event)
-            if time.monotonic() - told >= UPDATE_SECONDS:
+            if isinstance(event, Waiting) or time.monotonic() - told >= UPDATE_SECONDS:
                 told = time.monotonic()
                 yield Update(growing)
 
@@ -143,6 +156,8 @@ def grow(view: ResultView, event: Event) -> ResultView:
         return replace(view, answer=event.text, stage="", progress=None)
     if isinstance(event, PictureGrown):
         return replace(view, stage="", picture=views.preview_url(event.picture), progress=event.done / event.total)
+    if isinstance(event, Waiting):
+        return replace(view, stage=describe_waiting(event))
     if isinstance(event, Preparing):
         share = event.done / event.total if event.total else None
         return replace(view, stage=describe_preparing(event), progress=share)

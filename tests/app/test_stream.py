@@ -330,3 +330,41 @@ def test_the_precision_reaches_the_engine_and_a_model_on_its_way_is_shown(stream
 def test_an_adapter_that_is_gone_is_told_in_one_sentence(stream):
     last = run(stream, adapter="0" * 16)[-1]
     assert last.result.state == State.FAILED and "No adapter" in last.result.message
+
+
+# --- the queue ---
+
+
+def test_who_waits_is_told_their_place_and_then_gets_their_answer(stream, engine):
+    running = engine.queue.join("somebody else", work="tiny-janus understanding")
+    waiting = updates(stream)
+    assert next(waiting).result.stage == "waiting, 1 ahead"
+    engine.queue.leave(running)
+    assert list(waiting)[-1].result.state == State.FINISHED
+    assert engine.queue.length == 0
+
+
+def test_a_finished_run_holds_nobody_up_while_it_is_shown(stream, engine, monkeypatch):
+    lengths = []
+    finish = stream._finish
+    monkeypatch.setattr(stream, "_finish", lambda *a: lengths.append(engine.queue.length) or finish(*a))
+    run(stream)
+    assert lengths == [0]
+
+
+def test_twenty_at_once_all_get_their_own_answer(stream, model):
+    model.step_seconds = 0.002
+
+    async def with_a_limit():
+        return await asyncio.wait_for(asyncio.gather(*(listen(stream, n) for n in range(20))), 60)
+
+    heard = asyncio.run(with_a_limit())
+    assert [lines[-1]["result"]["state"] for lines in heard] == ["finished"] * 20
+    assert len({lines[-1]["curve"]["link"]["capture"] for lines in heard}) == 20
+    assert model.runs == 20
+
+
+async def listen(stream, number):
+    """The lines of one run, to its end."""
+    asked = parse_request(body_of(question=f"how many circles are there {number}"))
+    return [json.loads(line) async for line in stream._lines(asked) if line.strip()]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from aia.intensity import Task
-from app.words import describe_curve, describe_run, format_seconds, format_share
+from app.words import describe_curve, describe_run, describe_waiting, format_seconds, format_share
+from backend.interface import Waiting
 
 
 def test_sentence_names_highest_and_lowest_layer():
@@ -33,3 +34,17 @@ def test_seconds(seconds, text):
 @pytest.mark.parametrize(("share", "text"), [(0.314, "31\u00a0%"), (0.0342, "3.4\u00a0%"), (0.0996, "10\u00a0%")])
 def test_shares(share, text):
     assert format_share(share) == text
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (Waiting(2, 12.0), "waiting, 2 ahead, about 12 s"),
+        (Waiting(1), "waiting, 1 ahead"),
+        (Waiting(1, 0.0), "waiting, 1 ahead, about 1 s"),
+        (Waiting(9, 400.0), "waiting, 9 ahead, about 7 min"),
+        (Waiting(0, 3.0), "next in turn, about 3 s"),
+    ],
+)
+def test_a_place_in_the_queue_in_words(event, words):
+    assert describe_waiting(event) == words
