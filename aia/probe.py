@@ -84,7 +84,7 @@ class Probe:
       the precision of the attention kernel (about 3 digits in bfloat16). Else "last" and slices take their
       scores in float32 and memory O(rows · K); so do they with `cross`.
     - `cross` int64 [X] or [B, X]: key positions, known already, whose head-averaged attention is wanted
-      too; not with rows="all".
+      too; not with rows="all". With `grown`, that of every key named by `extend()` as well.
 
     Masses are float32 (float64 for a float64 model). Over the groups they sum to 1 for every row that
     sees an unpadded key, and are 0 for a row that sees none. With attention dropout in training,
@@ -95,24 +95,31 @@ class Probe:
     """
 
     def __init__(
-        self, groups: torch.LongTensor, rows: str | slice = "all", cross: torch.LongTensor | None = None
+        self,
+        groups: torch.LongTensor,
+        rows: str | slice = "all",
+        cross: torch.LongTensor | None = None,
+        grown: bool = False,
     ) -> None:
         """Raises: ValueError for a wrong shape, an unknown group, rows, or a cross position not yet known."""
         if not isinstance(rows, slice) and rows not in ("all", "last"):
             raise ValueError(f'expected rows to be "all", "last" or a slice, got {rows!r}')
         if cross is not None and rows == "all":
             raise ValueError('cross attention needs rows="last" or a slice: rows="all" never makes the map it is in')
+        if grown and cross is None:
+            raise ValueError("attention on grown keys needs cross positions as well; they may be none")
         self._groups = [_check_groups(groups)]
-        self._known = groups.shape[1]  # keys with a group
+        self._known = self._begun = groups.shape[1]  # keys with a group, now and at first
         self._rows = slice(-1, None) if rows == "last" else rows
         self._cross = None if cross is None else _check_cross(cross, groups)
+        self._grown = grown
         self._key_length = 0  # of the cache in the first pass
         self._layers: set[int] = set()  # layers seen in the current pass
         self._pass: dict = {}  # what the layers of one pass share
         self._waiting: list[dict[int, torch.Tensor]] = []  # per pass, layer → weights [B, H, 1, K]
         self._waiting_count = 0
         self._masses: dict[int, list[torch.Tensor]] = {}  # layer → [B, H, Q, G] of each pass
-        self._crosses: dict[int, list[torch.Tensor]] = {}  # layer → [B, Q, X] of each pass
+        self._crosses: dict[int, list[torch.Tensor]] = {}  # layer → [B, Q, X + keys grown by then] of each pass
         self._differentiable: set[int] = set()  # layers whose recorded masses carry a graph
 
     @property
@@ -144,7 +151,25 @@ class Probe:
         if self._cross is None:
             raise ValueError("this probe records no cross attention: pass cross= when making it")
         self._sum_waiting()
-        return torch.stack([_join(self._crosses[layer], 1) for layer in self._recorded_layers()], 1)
+        count = self._cross.shape[1]
+        parts = ([chunk[..., :count] for chunk in self._crosses[layer]] for layer in self._recorded_layers())
+        return torch.stack([_join(chunks, 1) for chunks in parts], 1)
+
+    def grown_attention(self) -> torch.Tensor:
+        """Return the head-averaged attention of each recorded row on the E keys named by `extend()`.
+
+        [B, L, Q, E] in 0…1; 0 where a key was not there yet.
+        """
+        if not self._grown:
+            raise ValueError("this probe records no attention on grown keys: pass grown=True when making it")
+        self._sum_waiting()
+        first, keys = self._cross.shape[1], self._known - self._begun
+
+        def padded(chunk: torch.Tensor) -> torch.Tensor:
+            return functional.pad(chunk[..., first:], (0, keys - (chunk.shape[-1] - first)))
+
+        parts = ([padded(chunk) for chunk in self._crosses[layer]] for layer in self._recorded_layers())
+        return torch.stack([_join(chunks, 1) for chunks in parts], 1)
 
     def attend(
         self,
@@ -295,7 +320,7 @@ class Probe:
         return output.view(batch, 1, heads, -1)
 
     def _sum_weights(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """weights [B, L, H, Q, K] → mass [B, L, H, Q, G], cross [B, L, Q, X] (empty if none is wanted)."""
+        """weights [B, L, H, Q, K] → mass [B, L, H, Q, G], cross [B, L, Q, X] (empty if none is wanted; X may grow)."""
         batch, layers, heads, queries, keys = weights.shape
         known = min(keys, self._known)
         with _no_autocast(weights.device.type):
@@ -304,7 +329,10 @@ class Probe:
         cross = weights.new_empty(batch, layers, queries, 0)
         if self._cross is not None:
             positions = self._cross.to(weights.device)[:, None, None].expand(batch, layers, queries, -1)
-            cross = weights.mean(2).gather(-1, positions)
+            mean = weights.mean(2)
+            cross = mean.gather(-1, positions)
+            if self._grown:
+                cross = torch.cat([cross, mean[..., self._begun : known]], -1)
         return mass.view(batch, layers, heads, queries, -1), cross
 
     def _sum_waiting(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aia.config import TrainingConfig
-from app.explore.adapters import adapter_finder
+from app.explore.adapters import adapter_finder, fine_tune_finder
 from app.settings import Settings, settings_from_environment
 from backend.background.runs import Runs
 from backend.engine import Engine
@@ -27,7 +27,8 @@ TICK_SECONDS = 2.0
 def make_engine(settings: Settings) -> Engine:
     """The engine over the captures and adapters of the settings' data folder."""
     store = CaptureStore(settings.captures, settings.store_mib * 2**20)
-    return Engine(store, find_adapter=adapter_finder(Runs(settings.runs)))
+    runs = Runs(settings.runs)
+    return Engine(store, find_adapter=adapter_finder(runs), find_fine_tune=fine_tune_finder(runs))
 
 
 def serve(host: str | None = None, port: int | None = None) -> None:

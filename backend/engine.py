@@ -17,10 +17,10 @@ from aia.intensity import Task
 from backend.background.room import MADE_ROOM, Room
 from backend.families import load_model
 from backend.families.decoding import parse_size
-from backend.interface import CancelFlag, Event, Finished, Notice, Preparing, UnifiedModel, UserError, Waiting
-from backend.kept.captures import Capture, Sampling
+from backend.interface import CancelFlag, Event, Finished, Looks, Notice, Preparing, UnifiedModel, UserError, Waiting
+from backend.kept.captures import Capture, CaptureKey, Sampling
 from backend.kept.store import CaptureStore
-from backend.models.downloads import bring_here, fetched
+from backend.models.downloads import at_hand, bring_here, fetched
 from backend.models.specs import SPECS, ModelSpec, Precision, find_spec
 from backend.people.queue import FairQueue, Ticket
 
@@ -62,6 +62,12 @@ def no_adapters(adapter_id: str) -> Path:
     raise UserError("No adapter is stored here; fine-tune a model first, or choose none.")
 
 
+def no_fine_tunes(key: CaptureKey) -> Adapter:
+    if key.adapter:
+        raise UserError("Single heads need the model once more, and the adapter of this capture is not here any more.")
+    return BASE
+
+
 class Engine:
     """Runs models for the front ends. Safe to share between threads: one model runs at a time."""
 
@@ -72,10 +78,15 @@ class Engine:
         find_adapter: Callable[[str], Path] = no_adapters,
         room: Room | None = None,
         queue: FairQueue | None = None,
+        find_fine_tune: Callable[[CaptureKey], Adapter] = no_fine_tunes,
     ):
-        """`find_adapter` turns an adapter's id into its folder, or raises `UserError`; `queue` gives the turns."""
+        """`find_adapter` turns an adapter's id into its folder, `find_fine_tune` a capture's key into what made it.
+
+        Both raise `UserError`. `queue` gives the turns.
+        """
         self.specs = specs
         self.find_adapter = find_adapter
+        self.find_fine_tune = find_fine_tune
         self.store = store
         self.queue = queue or FairQueue()
         self._lock = threading.Lock()
@@ -144,6 +155,30 @@ class Engine:
         if found is None:
             raise UserError(f"No capture “{capture_id}” is stored here; run its prompt again, or check the link.")
         return found
+
+    def look(self, capture_id: str, rows: range, head: tuple[int, int] | None = None) -> Looks:
+        """What single heads of some rows of a stored capture looked at, by one more pass of the model that made it.
+
+        `head` is a layer and a head of it; without one, all heads of all layers. Raises `UserError` where there is no
+        such capture, or its model, precision or adapter is not at hand.
+        """
+        capture = self.capture(capture_id)
+        key = capture.key
+        spec = next((spec for spec in self.specs if spec.name == key.model), None)
+        here = spec and at_hand(spec)
+        if here is None:
+            raise UserError(
+                f"Single heads need the model once more, and {key.model[:60]} is not on this machine; "
+                + ("run a prompt with it first, which fetches it." if spec else "open a capture of a known model.")
+            )
+        wanted = Wanted(here, self.find_fine_tune(key), key_precision(key))
+        with self.queue.join(work=f"{here.name} look") as ticket:
+            for _ in ticket.places():
+                pass  # whoever asks waits
+            with self._lock:
+                loaded = self._prepare(wanted)
+                check_made_by(loaded, key)
+                return loaded.look_again(capture, rows, head)
 
     def understand(
         self,
@@ -257,6 +292,25 @@ def _source_of(spec: ModelSpec, folder: Path | None, strength: float) -> ModelSp
     if source is not spec and strength != 1:
         raise UserError("Expected strength 1 for whole weights, which cannot be scaled; set it to 1.")
     return source
+
+
+def key_precision(key: CaptureKey) -> Precision:
+    """How the weights were held that made a capture."""
+    return Precision(key.precision) if key.precision in set(Precision) else Precision.FULL
+
+
+def check_made_by(model: UnifiedModel, key: CaptureKey) -> None:
+    """Raise `UserError` unless a loaded model is the one that made a capture, in the same precision."""
+    for what, made, here in (
+        ("weights", key.revision, model.revision),
+        ("precision", key.precision, model.precision),
+        ("adapter", key.adapter, model.adapter),
+    ):
+        if made != here:
+            raise UserError(
+                f"Single heads need the very model that made this capture, and {key.model} has the {what} "
+                f"{here or 'none'} here, not {made or 'none'}; run the prompt again here."
+            )
 
 
 def check_request(prompt: str, sampling: Sampling, task: Task) -> tuple[str, Sampling]:

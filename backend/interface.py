@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 from PIL import Image
 
 from aia.intensity import Task
@@ -75,6 +76,19 @@ class Finished:
     cached: bool
 
 
+@dataclass(frozen=True)
+class Looks:
+    """What single heads looked at in some rows of a capture, from a pass of the same tokens.
+
+    `cross` float32 [L, H, R, X]: attention on the keys of `Capture.cross`; `drawn` float32 [L, H, R, rows · columns]:
+    of a drawing, on the patches made before, as `Capture.drawn`; None for an answer. Of one head: [R, X] and
+    [R, rows · columns].
+    """
+
+    cross: np.ndarray
+    drawn: np.ndarray | None = None
+
+
 Event = Notice | Waiting | Preparing | TextGrown | PictureGrown | Finished
 
 
@@ -118,6 +132,13 @@ class UnifiedModel(Protocol):
 
     def generate(self, prompt: str, sampling: Sampling, cancel: CancelFlag | None = None) -> Iterator[Event]:
         """Draw the prompt, a few tokens at a time; then `Finished`."""
+        ...
+
+    def look_again(self, capture: Capture, rows: range, head: tuple[int, int] | None = None) -> Looks:
+        """What single heads of those rows of a capture of this model looked at, in all layers or of one (layer, head).
+
+        Raises `UserError` where reading the capture's prompt again does not give its tokens.
+        """
         ...
 
     def answer_batch(self, images: list[Image.Image], prompts: list[str], max_new_tokens: int = 64) -> list[str]:

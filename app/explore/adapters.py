@@ -1,4 +1,4 @@
-"""The adapters that finished fine-tunes left, as Explore offers them: names to choose from, ids to folders.
+"""The adapters that finished fine-tunes left, as Explore offers them: names to choose from, ids to folders and back.
 
 Knows runs and their folders; loads nothing.
 """
@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backend.background.runs import Runs
+from backend.engine import BASE, Adapter
 from backend.finetuning.finetune import RunFolder
 from backend.interface import UserError
+from backend.kept.captures import CaptureKey
+from backend.models.loading import folder_revision
 
 NONE = ("none", "")
 
@@ -36,5 +39,35 @@ def adapter_finder(runs: Runs) -> Callable[[str], Path]:
         if folder is None or not folder.is_dir():
             raise UserError("Expected the adapter of a finished run, found none by that id; choose another, or none.")
         return folder
+
+    return find
+
+
+def fine_tune_finder(runs: Runs) -> Callable[[CaptureKey], Adapter]:
+    """What the engine asks for what made a capture: an adapter of that digest, or whole weights of that revision."""
+    digests: dict[Path, str] = {}  # what a finished run left never changes
+
+    def digest_of(folder: Path, find: Callable[[Path], str]) -> str:
+        if folder not in digests:
+            digests[folder] = find(folder)
+        return digests[folder]
+
+    def find(key: CaptureKey) -> Adapter:
+        from backend.models.adapters import adapter_digest, is_adapter  # PEFT is slow to import
+
+        digest, _, strength = key.adapter.partition("@")
+        for _, id in list_adapters(runs)[1:]:
+            folder = RunFolder(runs.folder / id).adapter
+            if not folder.is_dir() or is_adapter(folder) != bool(digest):
+                continue
+            found = digest_of(folder, adapter_digest if digest else folder_revision)
+            if found == (digest or key.revision):
+                return Adapter(id, float(strength or 1))
+        if digest:
+            raise UserError(
+                "Single heads need the model once more, and the adapter that made this capture is not here any more; "
+                "choose a capture of another."
+            )
+        return BASE
 
     return find

@@ -20,8 +20,8 @@ from transformers import AutoProcessor, DynamicCache, PreTrainedConfig, PreTrain
 from aia.intensity import GROUPS, Group, Task, group_index
 from aia.probe import Probe
 from backend.families.decoding import TokenChooser, branches_of, positions_of, stop_if
-from backend.interface import CancelFlag, Event, Finished, PictureGrown, TextGrown, UserError
-from backend.kept.captures import Capture, CaptureKey, Sampling
+from backend.interface import CancelFlag, Event, Finished, Looks, PictureGrown, TextGrown, UserError
+from backend.kept.captures import MOST_DRAWN, Capture, CaptureKey, Sampling
 from backend.models.loading import load_pretrained, name_precision, quantisation_settings, weights_revision
 from backend.models.specs import ModelSpec, Precision
 from backend.pictures import picture_to_png, pixels_sha256
@@ -192,7 +192,8 @@ class FamilyModel:
             yield TextGrown(text)
         key = self.understanding_key(image, prompt, sampling)
         strings = [self.tokenizer.decode([token]) for token in fed]
-        yield Finished(self._capture(key, text, prefill, probe, strings, self.see(image), started, seen), cached=False)
+        capture = self._capture(key, text, prefill, probe, fed, strings, self.see(image), started, seen)
+        yield Finished(capture, cached=False)
 
     @torch.inference_mode()
     def answer_tokens(
@@ -222,7 +223,8 @@ class FamilyModel:
         total, row = self.drawing_steps(prefill)
         self.check_length(prefill, total)
         words = positions_of(prefill.groups, (Group.PROMPT,))
-        probe = Probe(self.branch_groups(prefill, sampling), rows="last", cross=words)
+        kept = self.text_config.num_hidden_layers * total * prefill.grid[0] * prefill.grid[1] <= MOST_DRAWN
+        probe = Probe(self.branch_groups(prefill, sampling), rows="last", cross=words, grown=kept)
         codes: list[int] = []
         for code in self.image_codes(prefill, sampling, probe, cancel):
             codes.append(code)
@@ -231,8 +233,29 @@ class FamilyModel:
         picture = self.draw(codes, prefill.grid)
         strings = [self.describe_code(code) for code in codes[:-1]]
         key = self.generation_key(prompt, sampling)
-        capture = self._capture(key, "", prefill, probe, strings, picture, started, words)
-        yield Finished(replace(capture, patch_rows=self.patch_rows(prefill)), cached=False)
+        capture = self._capture(key, "", prefill, probe, codes, strings, picture, started, words)
+        patches = self.patch_rows(prefill)
+        drawn = probe.grown_attention()[0][..., patches].cpu().numpy().astype(np.float16) if kept else None
+        yield Finished(replace(capture, patch_rows=patches, drawn=drawn), cached=False)
+
+    # --- a second look ---
+
+    def look_again(self, capture: Capture, rows: range, head: tuple[int, int] | None = None) -> Looks:
+        """What single heads of those rows of a capture of this model looked at. Raises `UserError`."""
+        from backend.families.looking import look
+
+        return look(self, capture, rows, head)
+
+    def pass_answer(self, prefill: Prefill, made: list[int], probe: Probe) -> None:
+        """One pass of a question and the answer tokens made, without cache, under a probe."""
+        ids = torch.cat([prefill.ids, prefill.ids.new_tensor(made)])
+        groups = torch.cat([prefill.groups, prefill.groups.new_full((len(made),), group_index(Group.GENERATED))])
+        inputs = self.first_inputs(replace(prefill, ids=ids, groups=groups))
+        self.model(**inputs, use_cache=False, logits_to_keep=1, probe=probe)
+
+    def pass_drawing(self, prefill: Prefill, codes: list[int], probe: Probe) -> None:
+        """One pass of a drawing prompt and the image tokens made, without cache or guidance, under a probe."""
+        raise NotImplementedError
 
     # --- captures ---
 
@@ -247,7 +270,8 @@ class FamilyModel:
         text: str,
         prefill: Prefill,
         probe: Probe,
-        fed: list[str],
+        made: list[int],
+        strings: list[str],
         picture: Image.Image,
         started: float,
         cross_positions: torch.Tensor,
@@ -255,7 +279,7 @@ class FamilyModel:
         """Assemble a capture; the row of a token that was made but never fed back does not exist."""
         mass = probe.mass().float().cpu().numpy()  # [C, L, H, Q, G]
         rows = mass.shape[3]
-        fed = fed[: rows - 1]
+        fed = strings[: rows - 1]
         return Capture(
             key=key,
             text=text,
@@ -269,6 +293,7 @@ class FamilyModel:
             query_positions=(prefill.length - 1 + np.arange(rows)).astype(np.int32),
             cross=probe.cross_attention()[0].cpu().numpy().astype(np.float16),
             cross_positions=cross_positions.cpu().numpy().astype(np.int32),
+            made_ids=np.asarray(made[: rows - 1], np.int32),
         )
 
 

@@ -216,6 +216,11 @@ class Emu3Model(FamilyModel):
             ids = torch.tensor(tokens * branches_of(sampling), device=self.device)[:, None]
             start, end = end, end + 1
 
+    def pass_drawing(self, prefill: Prefill, codes: list[int], probe: Probe) -> None:
+        """One pass of a drawing prompt, the patches made and their row ends."""
+        ids = torch.cat([prefill.ids, prefill.ids.new_tensor(codes)])
+        self.model.model.text_model(input_ids=ids[None], use_cache=False, probe=probe)
+
     def _choose(self, hidden: torch.Tensor, drawings: int, sampling: Sampling, choose: TokenChooser) -> list[int]:
         """A visual token for each drawing: hidden [C · drawings, D] → ids."""
         scores = self.model.lm_head(hidden)[:, self.visual_ids].unflatten(0, (-1, drawings))  # [C, drawings, codes]

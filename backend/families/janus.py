@@ -129,6 +129,14 @@ class JanusModel(FamilyModel):
                 torch.full((len(embeds), 1), code, device=self.device)
             )
 
+    def pass_drawing(self, prefill: Prefill, codes: list[int], probe: Probe) -> None:
+        """One pass of a drawing prompt and the image codes made."""
+        embeds = self.model.get_input_embeddings()(prefill.ids[None])
+        if codes:
+            made = torch.tensor([codes], device=self.device)
+            embeds = torch.cat([embeds, self.model.prepare_embeddings_for_image_generation(made)], 1)
+        self.model.model.language_model(inputs_embeds=embeds, use_cache=False, probe=probe)
+
     def _branches(self, prefill: Prefill, sampling: Sampling) -> torch.Tensor:
         """Input ids [C, N]: the prompt, and where guidance is on the blanked prompt."""
         if branches_of(sampling) == 1:

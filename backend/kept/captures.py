@@ -24,6 +24,7 @@ FORMAT_VERSION = 1
 # The largest capture foreseen: a 32-layer, 32-head model drawing 90 × 91 tokens with guidance has
 # masses of 2 × 32 × 32 × 8190 × 8 float32 = 512 MiB.
 MAX_UNCOMPRESSED_BYTES = 640 * 2**20
+MOST_DRAWN = 2**25  # values of `Capture.drawn`, which grows with the square of the patches; Janus-Pro has 10 million
 MAX_PICTURE_SIDE_PX = 4096
 MAX_GRID_SIDE = 1024
 MASS_TOLERANCE = 1e-3  # a sum of rounded probabilities may end a little above 1
@@ -37,8 +38,12 @@ _DTYPES: dict[str, np.dtype] = {
     "cross": np.dtype(np.float16),
     "cross_positions": np.dtype(np.int32),
 }
-# Written only where it differs from what `Capture.patch_rows` is by default, as in files without it.
-_OPTIONAL_DTYPES = {"patch_rows": np.dtype(np.int32)}
+# Written only where there is something else than the default, as in files without them.
+_OPTIONAL_DTYPES = {
+    "patch_rows": np.dtype(np.int32),
+    "drawn": np.dtype(np.float16),
+    "made_ids": np.dtype(np.int32),
+}
 _ALL_DTYPES = _DTYPES | _OPTIONAL_DTYPES
 _HEADER_FIELDS = ("format_version", "key", "text", "tokens", "token_groups", "grid", "seconds", "created")
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
@@ -104,6 +109,10 @@ class Capture:
     - `grid`: rows and columns of the picture's patches;
     - `patch_rows` int32 [rows · columns]: the row that chose each patch of a drawing, in raster order; empty for an
       answer. By default row q chose patch q; a model that makes row ends among its patches has others;
+    - `drawn` float16 [L, Q, rows · columns]: head-averaged attention of each row of a drawing on the patches made
+      before it, in raster order, conditional branch; 0 on those not made yet. None for an answer, for a drawing too
+      large (`MOST_DRAWN`), and for captures made before it was kept;
+    - `made_ids` int32 [Q - 1]: token ids of the rows fed back, which strings cannot always give; None as `drawn`;
     - `picture_png`: the picture asked about (as the model sees it) or drawn.
     """
 
@@ -120,6 +129,8 @@ class Capture:
     cross: np.ndarray = field(repr=False)
     cross_positions: np.ndarray = field(repr=False)
     patch_rows: np.ndarray = field(default=None, repr=False)
+    drawn: np.ndarray | None = field(default=None, repr=False)
+    made_ids: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.patch_rows is None:
@@ -272,7 +283,8 @@ def _header_of(capture: Capture) -> dict[str, Any]:
 def _array_names(capture: Capture) -> list[str]:
     """The arrays of its masses, and those of the optional ones that are not as by default."""
     usual = np.array_equal(capture.patch_rows, capture._usual_patch_rows())
-    return [*list(_DTYPES)[2:], *([] if usual else _OPTIONAL_DTYPES)]
+    kept = [name for name in ("drawn", "made_ids") if getattr(capture, name) is not None]
+    return [*list(_DTYPES)[2:], *([] if usual else ["patch_rows"]), *kept]
 
 
 def _pack(arrays: dict[str, np.ndarray]) -> bytes:
@@ -356,6 +368,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Capture:
     grid = _parse_grid(header["grid"])
     _check_arrays(arrays, len(tokens))
     _check_patch_rows(arrays, key.task, grid)
+    _check_drawn(arrays, key.task, grid)
     return Capture(
         key=key,
         text=header["text"],
@@ -446,10 +459,13 @@ def _check_arrays(arrays: dict[str, np.ndarray], token_count: int) -> None:
     expected = (layers, queries, len(arrays["cross_positions"]))
     _require(cross.shape == expected, f"cross attention of shape {list(expected)}", str(list(cross.shape)))
     for name in ("mass", "cross"):
-        values = arrays[name]
-        # Both comparisons are false for NaN, which min and max pass on.
-        inside = values.size == 0 or (values.min() >= 0 and values.max() <= 1 + MASS_TOLERANCE)
-        _require(inside, f"values of {name} within 0 and 1", "some outside")
+        _check_shares(name, arrays[name])
+
+
+def _check_shares(name: str, values: np.ndarray) -> None:
+    # Both comparisons are false for NaN, which min and max pass on.
+    inside = values.size == 0 or (values.min() >= 0 and values.max() <= 1 + MASS_TOLERANCE)
+    _require(inside, f"values of {name} within 0 and 1", "some outside")
 
 
 def _check_patch_rows(arrays: dict[str, np.ndarray], task: Task, grid: tuple[int, int]) -> None:
@@ -461,3 +477,18 @@ def _check_patch_rows(arrays: dict[str, np.ndarray], task: Task, grid: tuple[int
     _require(rows.shape == (count,), f"patch_rows of shape [{count}]", str(list(rows.shape)))
     inside = rows.min() >= 0 and rows.max() < arrays["mass"].shape[3]
     _require(inside, "patch_rows within its rows", "some outside")
+
+
+def _check_drawn(arrays: dict[str, np.ndarray], task: Task, grid: tuple[int, int]) -> None:
+    """Check the attention between a drawing's patches, and the ids of what was made."""
+    layers, rows = arrays["mass"].shape[1], arrays["mass"].shape[3]
+    if "drawn" in arrays:
+        expected = (layers, rows, grid[0] * grid[1])
+        _require(task == Task.GENERATION, "attention between patches only where it draws", "some for an answer")
+        found = arrays["drawn"]
+        _require(found.shape == expected, f"drawn of shape {list(expected)}", str(list(found.shape)))
+        _check_shares("drawn", found)
+    if "made_ids" in arrays:
+        ids = arrays["made_ids"]
+        _require(ids.shape == (max(rows - 1, 0),), f"made_ids of shape [{max(rows - 1, 0)}]", str(list(ids.shape)))
+        _require(ids.size == 0 or ids.min() >= 0, "made_ids of 0 or more", "some below")

@@ -256,6 +256,11 @@ def read_about(folder: Path) -> dict:
     raise UserError(f"The file {ABOUT} in {folder} is damaged; remove it, or take the adapter from its run again.")
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a PEFT adapter, and not whole weights."""
+    return (folder / _PEFT).is_file()
+
+
 def adapter_digest(folder: Path) -> str:
     """12 hexadecimal digits of the adapter's weights and settings. Raises `UserError` if a file is missing."""
     digest = hashlib.sha256()

@@ -70,6 +70,14 @@ def find_here(spec: ModelSpec) -> Path | None:
     return Path(found) if any(Path(found).glob("*.safetensors")) else None
 
 
+def at_hand(spec: ModelSpec) -> ModelSpec | None:
+    """The spec with its source in a folder of this machine; None where its files would have to be fetched."""
+    if Path(spec.source).is_dir() or not HUB_ID.fullmatch(spec.source):
+        return spec
+    folder = find_here(spec)
+    return folder and replace(spec, source=str(folder), revision=folder.name)
+
+
 def _fetch(spec: ModelSpec, cancel: CancelFlag | None) -> Iterator[Preparing]:
     """Fetch from a thread, telling what has come; returns the snapshot's folder."""
     from huggingface_hub import snapshot_download

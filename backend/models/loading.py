@@ -99,8 +99,11 @@ def name_precision(precision: Precision, dtype: torch.dtype) -> str:
 def weights_revision(spec: ModelSpec) -> str:
     """The hub commit, or for a folder the digest of its weights and settings: 12 hexadecimal digits."""
     folder = Path(spec.source)
-    if spec.revision or not folder.is_dir():
-        return spec.revision
+    return spec.revision if spec.revision or not folder.is_dir() else folder_revision(folder)
+
+
+def folder_revision(folder: Path) -> str:
+    """The digest of a folder's weights and settings: 12 hexadecimal digits."""
     digest = hashlib.sha256()
     files = (path for pattern in _WHAT_DETERMINES_RESULTS for path in folder.glob(pattern))
     for path in sorted(files):

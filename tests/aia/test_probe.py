@@ -305,6 +305,31 @@ def test_long_decoding_summed_in_parts_equals_one_sum(monkeypatch):
     assert_close(cross_parts, cross, 1e-6)
 
 
+@pytest.mark.parametrize("limit", [2**22, 1000])
+@torch.no_grad()
+def test_attention_on_grown_keys_equals_the_map_averaged_over_heads(monkeypatch, limit):
+    monkeypatch.setattr("aia.probe._WAITING_WEIGHTS", limit)
+    model, groups, cache = make_llama(num_key_value_heads=2), random_groups(2, 20), DynamicCache()
+    embeds, probe = random_embeds(2, 20), Probe(groups[:, :4], "last", cross=torch.tensor([3, 1]), grown=True)
+    for start, stop in [(0, 4), *((t, t + 1) for t in range(4, 20))]:
+        if start:
+            probe.extend(groups[:, start:stop])
+        model(inputs_embeds=embeds[:, start:stop], past_key_values=cache, use_cache=True, probe=probe)
+    mean = torch.stack(full_maps(model, inputs_embeds=embeds), 1).mean(2)[:, :, 3:]  # [B, L, Q, K]
+    assert_close(probe.cross_attention(), mean[..., [3, 1]])
+    grown = probe.grown_attention()
+    assert grown.shape == (2, LAYERS, 17, 16)
+    assert_close(grown, mean[..., 4:])
+    assert torch.equal(grown, grown * torch.ones(17, 16).tril(-1))  # row q sees the q keys made before it
+
+
+def test_attention_on_grown_keys_has_to_be_asked_for():
+    with pytest.raises(ValueError, match="grown=True"):
+        Probe(random_groups(1, 4), "last", cross=torch.tensor([1])).grown_attention()
+    with pytest.raises(ValueError, match="cross"):
+        Probe(random_groups(1, 4), "last", grown=True)
+
+
 def weighted_sum(masses: torch.Tensor) -> torch.Tensor:
     """A nonlinear function of all masses, so that every one matters for the gradient."""
     weights = torch.randn(masses.shape, generator=torch.Generator().manual_seed(3)).to(masses.dtype)

@@ -442,3 +442,56 @@ def test_patch_rows_of_an_answer_are_refused():
     members["header.npy"] = npy(np.frombuffer(json.dumps(header).encode(), np.uint8))
     with pytest.raises(CaptureFormatError, match="for an answer"):
         capture_from_npz(pack(members))
+
+
+# --- what came later still: attention between a drawing's patches, and token ids ---------------
+
+
+def make_looking_capture() -> Capture:
+    """A drawing of 2 × 2 patches that keeps what each row looked at among the patches before it."""
+    random = np.random.default_rng(1)
+    drawn = np.tril(random.random((2, 4, 4)), -1).astype(np.float16)
+    ids = np.array([7, 0, 2**31 - 1], np.int32)
+    return replace(make_capture(queries=4), grid=(2, 2), patch_rows=None, drawn=drawn, made_ids=ids)
+
+
+def test_attention_between_patches_and_ids_survive_the_round_trip_and_are_not_needed():
+    capture = make_looking_capture()
+    again = capture_from_npz(capture_to_npz(capture))
+    for name in ("drawn", "made_ids"):
+        kept = getattr(again, name)
+        assert kept.dtype == getattr(capture, name).dtype and np.array_equal(kept, getattr(capture, name))
+        assert not kept.flags.writeable
+    old = replace(capture, drawn=None, made_ids=None)
+    assert old.id == capture.id
+    again = capture_from_npz(capture_to_npz(old))
+    assert again.drawn is None and again.made_ids is None
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("drawn", np.zeros((2, 4, 3), np.float16), "drawn of shape"),
+        ("drawn", np.zeros((2, 3, 4), np.float16), "drawn of shape"),
+        ("drawn", np.full((2, 4, 4), 2, np.float16), "drawn within 0 and 1"),
+        ("drawn", np.full((2, 4, 4), np.nan, np.float16), "drawn within 0 and 1"),
+        ("drawn", np.zeros((2, 4, 4), np.float32), "drawn of type float16"),
+        ("made_ids", np.zeros(4, np.int32), "made_ids of shape"),
+        ("made_ids", np.full(3, -1, np.int32), "made_ids of 0 or more"),
+    ],
+)
+def test_attention_between_patches_and_ids_that_do_not_fit_are_refused(name, array, words):
+    members = unpack(capture_to_npz(make_looking_capture()))
+    members[f"{name}.npy"] = npy(array)
+    with pytest.raises(CaptureFormatError, match=words) as caught:
+        capture_from_npz(pack(members))
+    assert_one_sentence(str(caught.value))
+
+
+def test_attention_between_the_patches_of_an_answer_is_refused():
+    members = unpack(capture_to_npz(make_looking_capture()))
+    header = json.loads(np.load(io.BytesIO(members["header.npy"])).tobytes())
+    header["key"]["task"] = "understanding"
+    members["header.npy"] = npy(np.frombuffer(json.dumps(header).encode(), np.uint8))
+    with pytest.raises(CaptureFormatError, match="between patches only where it draws"):
+        capture_from_npz(pack(members))
