@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from app.api import add_endpoints
+from app.closer.registry import KEYS
+from app.closer.route import CLOSER_URL, Closer
 from app.compare.api import add_compare_endpoint
 from app.compare.page import COMPARE_ID, COMPARE_TAB, Compare
 from app.components import load_script
@@ -40,7 +43,7 @@ from backend.models.specs import ASSETS
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever
 RUN_URL = "lens/run"
-STYLES = ("style.css", "finetune.css", "tune_form.css", "compare.css", "library.css")
+STYLES = ("style.css", "finetune.css", "tune_form.css", "compare.css", "library.css", "closer.css")
 UPLOADS_KEPT_SECONDS = 86_400
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -132,7 +135,8 @@ def build_app(engine: Engine, runs: Runs) -> gr.Blocks:
 def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     """Everything for `Blocks.launch`: look, address, limits, our own routes, and what keeps strangers out."""
     stream = Stream(engine, load_samples())
-    files = LibraryFiles(Library(Comparables(engine.store, Runs(settings.runs))))
+    things = Comparables(engine.store, Runs(settings.runs))
+    files, closer = LibraryFiles(Library(things)), Closer(things)
     hosts = (*settings.allowed_hosts, settings.host)
     return {
         "server_name": settings.host,
@@ -157,6 +161,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
                 Route(f"/{PLOTLY_URL}", serve_plotly),
                 Route(f"/{RUN_URL}", stream.respond, methods=["POST"]),
                 Route(f"/{EXPORT_URL}", export_route(files)),
+                Route(f"/{CLOSER_URL}/{{view}}", closer.respond),
             ],
             "docs_url": None,
             "redoc_url": None,
@@ -174,6 +179,8 @@ def make_head() -> str:
     """Style and shared scripts, inline: Gradio's own `css` option rewrites selectors."""
     style = "".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES)
     script = load_script("shared").replace("@plotly", PLOTLY_URL) + load_script("run").replace("@run", RUN_URL)
+    script += load_script("closer").replace("@closer", CLOSER_URL).replace('"@keys"', json.dumps(KEYS))
+    script += load_script("heatmap")
     preload = f'<link rel="preload" as="script" href="{PLOTLY_URL}">'
     return f"{preload}<style>{style}</style><script>{script}</script>"
 

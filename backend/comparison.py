@@ -132,11 +132,14 @@ class Comparables:
 
     def choices(self) -> list[Choice]:
         """Finished runs, measurements, recent captures, what was imported, then the paper's curves by figure."""
-        captures = [_capture_choice(key, text) for key, text in self.store.recent(RECENT_CAPTURES)]
         finished = [self._run_choice(run) for run in self.runs.list() if run.state == "finished"]
         measured = [measurement_choice(one.id, one.document) for one in self.measurements.list()]
         imported = [choice for one in self.bundles.list() for choice in bundle_choices(one.id, one.document)]
-        return [*finished, *measured, *captures, *imported, *self._paper_choices()]
+        return [*finished, *measured, *self.captures(), *imported, *self._paper_choices()]
+
+    def captures(self) -> list[Choice]:
+        """Recent captures, the newest first."""
+        return [_capture_choice(key, text) for key, text in self.store.recent(RECENT_CAPTURES)]
 
     def choice(self, thing: str) -> Choice:
         """One thing by its id. Raises `UserError` if there is none, as does all below."""

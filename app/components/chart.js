@@ -56,6 +56,7 @@ function choose(name) {
   part(".lens-explains").textContent = explanation;
   plot.setAttribute("aria-label", sentence);
   remember();
+  lens.showCapture({ id: view.link.capture || "", task: view.task, definition: chosen });
   draw();
 }
 
@@ -84,7 +85,7 @@ function drawActions() {
     const picture = await lens.picture(plot, current().figure, { title: view.title + " · " + chosen });
     lens.download(view.png_name.replace("@", chosen), picture);
   });
-  actions.replaceChildren(...buttons, png, ...(isLinked() ? [lens.copyButton(query)] : []));
+  actions.replaceChildren(...buttons, png, ...(isLinked() ? [lens.copyButton(() => lens.placed("explore"))] : []));
 }
 
 lens.plotly().catch(console.error); // start loading while the server still answers

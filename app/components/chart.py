@@ -46,6 +46,7 @@ class ChartView:
     link_key: str = "view"  # the query key that holds the chosen alternative, left out for the first
     downloads: tuple[Download, ...] = ()
     png_name: str = "chart.png"
+    task: str = ""  # what was done, for the cards below
 
 
 class ChartCard(gr.HTML):

@@ -87,16 +87,25 @@ window.lens = (() => {
 
   // The address bar holds what the tab in front shows: each tab says its own query, turning to a tab brings it back.
   const queries = {};
+  const besides = {}; // what other cards of a tab add to its query
   const asked = new URLSearchParams(location.search);
   let tab = asked.has("library") ? "library" : asked.has("compare") ? "compare" : asked.has("run") ? "finetune" : "explore";
   const address = (query) => location.pathname + (query ? "?" + query : "");
+  const placed = (name) => (queries[name] && besides[name] ? queries[name] + "&" + besides[name] : queries[name]);
+  function show(name) {
+    if (name === tab) history.replaceState(history.state, "", address(withTheme(placed(name))));
+  }
   function place(name, query) {
-    queries[name] = withTheme(query);
-    if (name === tab) history.replaceState(history.state, "", address(queries[name]));
+    queries[name] = query;
+    show(name);
+  }
+  function placeBeside(name, query) {
+    besides[name] = query;
+    if (name in queries) show(name);
   }
   function turnTo(name) {
     tab = name;
-    if (name in queries) place(name, queries[name]);
+    if (name in queries) show(name);
     requestAnimationFrame(() => dispatchEvent(new Event("resize"))); // charts drawn while hidden have no width
   }
   function withTheme(query) {
@@ -195,7 +204,7 @@ window.lens = (() => {
   }
 
   return {
-    address, button, chooseRun, coloured, copy, copyButton, download, onScrub, onTheme, paint, picture, place, plotly, scrubTo,
-    scrubbed, table, turnTo, watching, withTheme,
+    address, button, chooseRun, coloured, copy, copyButton, download, onScrub, onTheme, paint, picture, place,
+    placeBeside, placed, plotly, scrubTo, scrubbed, table, turnTo, watching, withTheme, wrap,
   };
 })();

@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.closer.page import build_closer
 from app.components.chart import ChartCard
 from app.components.picture import PictureChoice
 from app.components.result import ResultCard, ResultView, State
@@ -63,6 +64,7 @@ class Explore:
             with gr.Column(elem_id="lens-results"):
                 result = ResultCard(elem_id="lens-result")
                 curve = ChartCard("Cross-modal interaction by layer", "Definition", elem_id="lens-curve")
+                build_closer()
         self._connect(blocks, form, result, curve, state)
 
     def _connect(self, blocks: gr.Blocks, form: Form, result: ResultCard, curve: ChartCard, state: gr.HTML) -> None:

@@ -134,6 +134,7 @@ def curve_view(capture: Capture, definition: str = "", linked: bool = True) -> C
             Download("JSON", f"{stem}.json", "application/json", exports.curve_json(capture)),
         ),
         png_name=f"{stem}-@.png",
+        task=capture.task.value,
     )
 
 

@@ -179,7 +179,7 @@ def test_exports_hold_what_is_shown(open_page, api):
 
     def export(name):
         with page.expect_download() as download:
-            page.get_by_role("button", name=name, exact=True).click()
+            page.locator("#lens-curve").get_by_role("button", name=name, exact=True).click()
         return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
     name, data = export("CSV")
@@ -193,8 +193,8 @@ def test_exports_hold_what_is_shown(open_page, api):
     name, data = export("PNG")
     assert name.endswith("strict.png")
     assert_chart_is_painted(Image.open(io.BytesIO(data)).convert("RGB"))
-    page.get_by_role("button", name="Copy link").click()
-    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    page.locator("#lens-curve").get_by_role("button", name="Copy link").click()
+    expect(page.locator("#lens-curve").get_by_role("button", name="Copied")).to_be_visible()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.endswith(f"/?capture={capture}&definition=strict")
 

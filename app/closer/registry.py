@@ -1,0 +1,33 @@
+"""Which views there are, in the order of their tabs. A new view is a line here; see the package's words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from app.closer.asked import Asked
+from app.closer.heads import read_heads
+from app.components.viewcard import ViewCard
+
+Read = Callable[[Asked], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class View:
+    """One view: `name` is that of its script and data, `title` that of its tab, `keys` are its own in the address."""
+
+    name: str
+    title: str
+    card: Callable[[str], ViewCard]  # makes the card inside the current Gradio context
+    read: Read
+    keys: tuple[str, ...] = ()
+
+
+VIEWS = (View("heads", "Heads", ViewCard, read_heads, ("head", "sort")),)
+
+# Data without a card of their own.
+SOURCES: dict[str, Read] = {}
+
+READERS: dict[str, Read] = {view.name: view.read for view in VIEWS} | SOURCES
+KEYS = tuple(dict.fromkeys(key for view in VIEWS for key in view.keys))

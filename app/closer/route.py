@@ -1,0 +1,95 @@
+"""The views' data: `lens/closer/<view>?capture=ID&with=ID&definition=…` → JSON. Read-only; runs no model.
+
+What cannot be shown is `{"error": sentence}` with a status of 4xx. Knows the registry of views and the store, no view.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.closer.asked import parse_asked
+from app.closer.registry import READERS, Read
+from app.words import BROKEN
+from backend.comparison import Choice, Comparables
+from backend.interface import UserError
+from backend.kept.captures import Capture
+
+logger = logging.getLogger(__name__)
+
+CLOSER_URL = "lens/closer"
+PARTNERS = "partners"
+UNPACKED = 2  # captures kept unpacked: the pair in front, so that a click does not unpack 20 MB
+
+
+class Closer:
+    """Answers the route for all open pages."""
+
+    def __init__(self, things: Comparables, readers: dict[str, Read] = READERS):
+        self._things, self._readers = things, readers
+        self._unpacked: OrderedDict[str, Capture] = OrderedDict()
+        self._lock = threading.Lock()
+
+    async def respond(self, request: Request) -> Response:
+        """One view's data, or one sentence."""
+        view, query = request.path_params["view"], dict(request.query_params)
+        try:
+            return answer(await run_in_threadpool(self.read, view, query))
+        except UserError as error:
+            return answer({"error": str(error)}, 404 if "is stored here" in str(error) else 400)
+        except Exception:
+            logger.exception("a closer view could not be shown")
+            return answer({"error": BROKEN}, 500)
+
+    def read(self, view: str, query: dict[str, str]) -> dict[str, Any]:
+        """The data of a view. Raises `UserError`."""
+        if view == PARTNERS:
+            return {"partners": self.partners(query.get("capture", ""), query.get("with", ""))}
+        if view not in self._readers:
+            raise UserError(f"Expected a view among {', '.join(self._readers)}, got “{view[:20]}”; reload the page.")
+        return self._readers[view](parse_asked(query, self.find))
+
+    def find(self, capture_id: str) -> Capture:
+        """A stored capture, unpacked once while it is in front. Raises `UserError`."""
+        with self._lock:
+            if capture_id in self._unpacked:
+                self._unpacked.move_to_end(capture_id)
+                return self._unpacked[capture_id]
+        found = self._things.store.get(capture_id)
+        if found is None:
+            raise UserError(f"No capture “{capture_id}” is stored here; run its prompt again, or check the link.")
+        with self._lock:
+            self._unpacked[capture_id] = found
+            while len(self._unpacked) > UNPACKED:
+                self._unpacked.popitem(last=False)
+        return found
+
+    def partners(self, capture_id: str, chosen: str) -> list[dict[str, Any]]:
+        """What a capture can be compared with: the recent ones but itself, and the chosen one however old it is."""
+        choices = self._things.captures()
+        if chosen and f"capture:{chosen}" not in {choice.id for choice in choices}:
+            choices.append(self._things.choice(f"capture:{chosen}"))
+        return [_plain(choice) for choice in choices if choice.id != f"capture:{capture_id}"]
+
+
+def _plain(choice: Choice) -> dict[str, Any]:
+    return {
+        "id": choice.id.partition(":")[2],
+        "name": choice.name,
+        "about": choice.about,
+        "task": choice.tasks[0].value,
+    }
+
+
+def answer(content: dict[str, Any], status: int = 200) -> Response:
+    """A JSON answer that no proxy keeps: a capture may be deleted."""
+    body = json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Response(body, status, headers, "application/json")

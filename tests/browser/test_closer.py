@@ -1,0 +1,171 @@
+"""The closer views in a real browser: what is drawn, read, pinned, linked and saved."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from backend.kept.store import CaptureStore
+from tests.browser.person import choose_definition, drawn
+from tests.made_captures import make_answer, make_drawing
+
+
+def put(folder, *captures):
+    """Keep captures in the running server's store."""
+    store = CaptureStore(folder / "data" / "captures")
+    for capture in captures:
+        store.put(capture)
+    store.close()
+
+
+def look(page, view="heads"):
+    """Bring the block into sight and wait for the view's data."""
+    page.wait_for_selector("#lens-closer", state="attached")
+    page.evaluate("document.querySelector('#lens-closer').scrollIntoView()")
+    page.wait_for_selector(f"#lens-view-{view}[data-state=shown]")
+
+
+def cell(page, name, row, column):
+    """The middle of a map's cell, and its colour, from the canvas itself."""
+    return page.evaluate(
+        """([name, row, column]) => {
+          const host = document.querySelector(`.lens-view:not([hidden]) [data-map="${name}"]`);
+          const canvas = host.querySelector("canvas"), size = host.lensSize;
+          const x = size.left + (column + 0.5) * size.cell, y = (row + 0.5) * size.high;
+          const grid = canvas.width / canvas.clientWidth;
+          const [r, g, b] = canvas.getContext("2d").getImageData(x * grid, y * grid, 1, 1).data;
+          return { x, y, colour: [r, g, b] };
+        }""",
+        [name, row, column],
+    )
+
+
+def point(page, name, row, column):
+    """Point at a cell; what the map says of it."""
+    at = cell(page, name, row, column)
+    page.locator(f".lens-view:not([hidden]) [data-map='{name}'] canvas").first.hover(
+        position={"x": at["x"], "y": at["y"]}
+    )
+    return reads(page, name)
+
+
+def reads(page, name):
+    return page.inner_text(f".lens-view:not([hidden]) [data-map='{name}'] .lens-map-reads")
+
+
+@pytest.fixture
+def one_head(folder, server):
+    """An answer in which head 2 of layer 3 alone looks at the image."""
+    shares = np.zeros((5, 4, 6), np.float32)
+    shares[2, 1] = 1
+    put(folder, capture := make_answer(shares, prompt="one head"))
+    return capture
+
+
+def test_the_one_head_that_looks_is_dark_and_read_out(open_page, one_head):
+    page = open_page(f"?capture={one_head.id}")
+    look(page)
+    colours = {(h, k): tuple(cell(page, "0", h, k)["colour"]) for h in range(4) for k in range(5)}
+    dark = colours.pop((1, 2))
+    assert set(colours.values()) == {(245, 244, 241)}  # nothing at all
+    assert dark == (127, 31, 26)  # the end of the scale
+    assert point(page, "0", 1, 2).startswith("Layer 3, head 2: 1.000")
+    assert point(page, "0", 0, 0).startswith("Layer 1, head 1: 0.000")
+    assert "Head 2 of layer 3 looks most at the image: 1.00" in page.inner_text("#lens-view-heads .lens-says")
+
+
+def test_a_pinned_head_is_in_the_address_and_comes_back(open_page, one_head):
+    page = open_page(f"?capture={one_head.id}")
+    look(page)
+    at = cell(page, "0", 1, 2)
+    page.locator("[data-map='0'] .lens-map-canvas").click(position={"x": at["x"], "y": at["y"]})
+    assert "head=3.2" in page.url
+    other = open_page("?" + page.url.split("?")[1])
+    look(other)
+    expect(other.locator("[data-map='0'] .lens-map-pin")).to_be_visible()
+    assert reads(other, "0").startswith("Layer 3, head 2")
+
+
+def test_the_keyboard_reads_and_pins(open_page, one_head):
+    page = open_page(f"?capture={one_head.id}")
+    look(page)
+    page.locator("[data-map='0'] .lens-map-canvas").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert reads(page, "0").startswith("Layer 3, head 2: 1.000")
+    page.keyboard.press("Enter")
+    assert "head=3.2" in page.url
+
+
+def test_a_partner_brings_its_map_and_the_difference(open_page, one_head, folder):
+    shares = np.zeros((5, 4, 6), np.float32)
+    shares[0, 3] = 0.5
+    put(folder, other := make_answer(shares, prompt="the other head"))
+    page = open_page(f"?capture={one_head.id}")
+    look(page)
+    page.select_option(".lens-partner select", other.id)
+    page.wait_for_selector(
+        "[data-map='difference']:visible [data-painted], [data-map='difference'][data-painted]:visible"
+    )
+    assert f"with={other.id}" in page.url
+    assert point(page, "difference", 1, 2).startswith("Layer 3, head 2: 1.000")
+    assert point(page, "difference", 3, 0).startswith("Layer 1, head 4: -0.500")
+    assert cell(page, "difference", 1, 2)["colour"] == [224, 123, 0]  # A looks more
+    page.select_option(".lens-partner select", "")
+    expect(page.locator("[data-map='difference']")).to_be_hidden()
+
+
+def test_definitions_switch_without_asking_and_a_new_result_is_shown(open_page, folder):
+    put(folder, capture := make_drawing(np.full((2, 3, 2, 6), 0.25, np.float32)))
+    page = open_page(f"?capture={capture.id}")
+    look(page)
+    asked = []
+    page.on("request", lambda r: asked.append(r.url) if "lens/closer" in r.url else None)
+    assert point(page, "0", 0, 0).startswith("Layer 1, head 1: 0.250")
+    choose_definition(page, "strict")
+    assert asked == []
+    before = drawn(page)
+    page.click("#lens-draw")
+    page.wait_for_function("(b) => document.querySelector('.lens-chart').dataset.drawn !== b", arg=before)
+    page.wait_for_function("document.querySelector('#lens-view-heads figcaption').innerText.includes('a red circle')")
+
+
+def test_what_is_not_there_is_a_sentence_on_the_card(open_page, folder):
+    put(folder, short := make_answer(np.ones((2, 2, 1), np.float32), prompt="short"))
+    page = open_page(f"?capture={short.id}")
+    look(page)
+    assert "too short to look into" in page.inner_text("#lens-view-heads .lens-says")
+    expect(page.locator("[data-map='0']")).to_be_hidden()
+    sentence = "No capture “x” is stored here."  # with status 404 from the server, which the browser logs as an error
+    page.route("**/lens/closer/heads?*with=*", lambda route: route.fulfill(json={"error": sentence}))
+    put(folder, other := make_answer(np.ones((2, 2, 3), np.float32), prompt="to be deleted"))
+    page.reload()
+    look(page)
+    page.select_option(".lens-partner select", other.id)
+    page.wait_for_selector("#lens-view-heads[data-state=failed]")
+    assert page.inner_text("#lens-view-heads .lens-message") == sentence
+    expect(page.locator("#lens-view-heads .lens-view-body")).to_be_hidden()
+    page.select_option(".lens-partner select", "")
+    look(page)
+
+
+def test_the_files_are_what_is_shown(open_page, one_head):
+    page = open_page(f"?capture={one_head.id}")
+    look(page)
+
+    def save(name):
+        with page.expect_download() as download:
+            page.locator("#lens-view-heads").get_by_role("button", name=name, exact=True).click()
+        return Path(download.value.path()).read_bytes()
+
+    rows = list(csv.reader(io.StringIO(save("CSV").decode())))
+    assert rows[0][1:3] == ["head", "layer"] and len(rows) == 1 + 20
+    assert [row[1:] for row in rows[1:] if float(row[3]) > 0] == [["2", "3", "1.00000"]]
+    assert save("PNG")[:8] == b"\x89PNG\r\n\x1a\n"
+    svg = save("SVG").decode()
+    assert svg.count('fill="rgb(127,31,26)"') >= 1 and "layer" in svg and "NaN" not in svg
+    assert json.dumps(svg)
