@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from aia.intensity import Definition, Task
+from app.commands import bench as bench_commands
 from app.commands import models as model_commands
 from app.commands import training as training_commands
 from app.commands.console import (
@@ -194,47 +195,7 @@ def keep_measurement(report: dict) -> None:
         typer.echo(f"The measurement was not kept: {error}", err=True)
 
 
-@cli.command()
-def bench(
-    model: Model = "tiny-janus",
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each way, interleaved.")] = 7,
-    training: Annotated[bool, typer.Option("--training", help="Time a training step instead of drawing.")] = False,
-    json_file: Json = None,
-) -> None:
-    """Time drawing, or a training step, with the probe, without, and the usual way; figures as ratios."""
-    check_parent(json_file)
-    write_json(json_file, bench_training(rounds) if training else bench_drawing(model, rounds))
-
-
-def bench_drawing(model: str, rounds: int) -> dict:
-    from tests.benchmarks.generation import compare_ways
-
-    report = compare_ways(model, rounds)
-    for name, row in report["ways"].items():
-        typer.echo(
-            f"{name:20}{row['tokens_per_second']:8.1f} tokens/s  "
-            f"{row['speed_ratio']:5.2f} of the speed without capture  {row['peak_memory_mib']:6.1f} MiB more at peak"
-        )
-    return report
-
-
-def bench_training(rounds: int) -> dict:
-    from tests.benchmarks.training import compare_training_steps
-
-    report = compare_training_steps(rounds, progress=show_progress)
-    for length in report["lengths"]:
-        for way, row in length["ways"].items():
-            told = f"{length['task']} {length['tokens']:,}  {way:12}"
-            if "skipped" in row:
-                typer.echo(f"{told}skipped: {row['skipped']}")
-                continue
-            typer.echo(
-                f"{told}{row['seconds']:8.2f} s  {row['time_ratio']:.2f} of NTP only  "
-                f"{row['peak_memory_mib']:8.1f} MiB  {row['memory_ratio']:.2f}"
-            )
-    return report
-
-
+cli.command()(bench_commands.bench)
 cli.command()(model_commands.models)
 cli.command()(model_commands.fidelity)
 cli.command()(training_commands.finetune)

@@ -6,6 +6,7 @@ Knows how a terminal shows things; not what any verb does.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -54,9 +55,10 @@ def open_engine(spec: ModelSpec):
 
 
 def quiet_transformers() -> None:
-    """Keep its warnings and progress bars out of ours."""
+    """Keep its warnings and progress bars out of ours, and what bitsandbytes says about processors it is slow on."""
     from transformers.utils import logging as transformers_logging
 
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -26,30 +26,72 @@ from app.commands.console import (
 )
 from backend.interface import UserError
 from backend.models.added_models import AddedModels
+from backend.models.import_report import DoesNotFit, ImportReport
 from backend.models.specs import ASSETS, SPECS, ModelSpec, Precision
+
+MOST_PRINTED = 8  # names of a kind
 
 
 def models(
     add: Annotated[str | None, typer.Option("--add", help="A folder of weights, or a hub id to fetch.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="What the added model is to be called.")] = None,
     remove: Annotated[str | None, typer.Option("--remove", help="An added model to forget; its files stay.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--import", help="Weights in the original Janus naming: .pt, .bin, .safetensors.")
+    ] = None,
+    as_name: Annotated[str | None, typer.Option("--as", help="What the imported model is to be called.")] = None,
+    base: Annotated[
+        str, typer.Option("--base", help="What imported weights were trained from: a model, a folder or a hub id.")
+    ] = "janus-pro-7b",
     json_file: Json = None,
 ) -> None:
-    """List the models, or add one of your own of a known architecture."""
+    """List the models, add one of your own of a known architecture, or import weights in the original Janus naming."""
     check_parent(json_file)
     if name is not None and add is None:
         raise UserError("Expected --add together with --name, got --name alone; say what to add.")
+    if (weights is None) != (as_name is None):
+        raise UserError("Expected --import together with --as, got one of them; add the other.")
     if remove is not None:
         AddedModels().remove(remove)
     if add is not None:
         AddedModels().add(describe_added(add, name), SPECS)
+    imported = {} if weights is None else {"import": import_model(weights, as_name, base, json_file)}
     listed = [spec for spec in SPECS if spec.name not in {s.name for s in AddedModels().specs()} | {remove}]
     rows = [describe_spec(spec) for spec in (*listed, *AddedModels().specs())]
     for row in rows:
         tasks = " + ".join(row["tasks"])
         size = f"{row['parameters'] / 1e6:,.1f} M parameters"
         typer.echo(f"{row['name']:26}{tasks:28}{row['layers']:>3} layers  {size:>24}  {row['source']}".rstrip())
-    write_json(json_file, {"models": rows})
+    write_json(json_file, {"models": rows} | imported)
+
+
+def import_model(weights: Path, name: str, base: str, json_file: Path | None) -> dict:
+    """Convert weights onto a base and add the result as a model → the report, printed even where it refuses."""
+    from backend.models.imported_models import import_as
+
+    quiet_transformers()
+    try:
+        report = import_as(weights, name, base, SPECS, follow_to_end, show_progress)
+    except DoesNotFit as refused:
+        print_report(refused.report)
+        write_json(json_file, {"import": refused.report.as_dict()})
+        raise
+    print_report(report)
+    return report.as_dict()
+
+
+def print_report(report: ImportReport) -> None:
+    """How many weights found their place, and the first of those that did not, by kind."""
+    typer.echo(f"{len(report.placed):,} weights placed, {len(report.left_out):,} known and not needed")
+    for kind, names in (
+        ("missing", report.missing),
+        ("unknown", report.unexpected),
+        ("of another shape", report.wrong_shape),
+    ):
+        for name in names[:MOST_PRINTED]:
+            typer.echo(f"  {kind}: {name}")
+        if len(names) > MOST_PRINTED:
+            typer.echo(f"  {kind}: and {len(names) - MOST_PRINTED:,} more; --json FILE has them all")
 
 
 def describe_spec(spec: ModelSpec) -> dict:

@@ -21,7 +21,8 @@ from backend.models.specs import ModelSpec
 
 logger = logging.getLogger(__name__)
 
-WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")  # no pickles, no code
+SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")  # configuration, tokenizer, processor
+WANTED = (*SETTINGS, "*.safetensors")  # no pickles, no code
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 SPARE_BYTES = 2**30  # of disk, beyond the files themselves
 LOOK_SECONDS = 0.2
@@ -33,12 +34,21 @@ def bring_here(spec: ModelSpec, cancel: CancelFlag | None = None) -> Iterator[Pr
     Raises `UserError` for a repository that is missing, gated or not reachable, and for a full disk; `Cancelled` when
     the flag was set. What was fetched by then is kept, and the next try goes on from there.
     """
+    return (yield from _bring(spec, cancel, WANTED, "*.safetensors"))
+
+
+def bring_settings_here(spec: ModelSpec, cancel: CancelFlag | None = None) -> Iterator[Preparing]:
+    """The same without the weights, for who has others: a few megabytes."""
+    return (yield from _bring(spec, cancel, SETTINGS, "config.json"))
+
+
+def _bring(spec: ModelSpec, cancel: CancelFlag | None, wanted: tuple[str, ...], needed: str) -> Iterator[Preparing]:
     if Path(spec.source).is_dir() or not HUB_ID.fullmatch(spec.source):
         return spec
-    folder = find_here(spec)
+    folder = find_here(spec, wanted, needed)
     if folder is None:
         try:
-            folder = yield from _fetch(spec, cancel)
+            folder = yield from _fetch(spec, cancel, wanted)
         except Cancelled:
             raise
         except Exception as error:
@@ -57,17 +67,17 @@ def fetched(spec: ModelSpec) -> ModelSpec:
             return end.value
 
 
-def find_here(spec: ModelSpec) -> Path | None:
+def find_here(spec: ModelSpec, wanted: tuple[str, ...] = WANTED, needed: str = "*.safetensors") -> Path | None:
     """The folder of a hub model whose files are all on this machine; None if any is missing."""
     from huggingface_hub import snapshot_download
 
     try:
         found = snapshot_download(
-            spec.source, revision=spec.revision or None, allow_patterns=list(WANTED), local_files_only=True
+            spec.source, revision=spec.revision or None, allow_patterns=list(wanted), local_files_only=True
         )
     except (OSError, ValueError):
         return None
-    return Path(found) if any(Path(found).glob("*.safetensors")) else None
+    return Path(found) if any(Path(found).glob(needed)) else None
 
 
 def at_hand(spec: ModelSpec) -> ModelSpec | None:
@@ -78,11 +88,11 @@ def at_hand(spec: ModelSpec) -> ModelSpec | None:
     return folder and replace(spec, source=str(folder), revision=folder.name)
 
 
-def _fetch(spec: ModelSpec, cancel: CancelFlag | None) -> Iterator[Preparing]:
+def _fetch(spec: ModelSpec, cancel: CancelFlag | None, wanted: tuple[str, ...]) -> Iterator[Preparing]:
     """Fetch from a thread, telling what has come; returns the snapshot's folder."""
     from huggingface_hub import snapshot_download
 
-    asked = {"revision": spec.revision or None, "allow_patterns": list(WANTED)}
+    asked = {"revision": spec.revision or None, "allow_patterns": list(wanted)}
     plan = snapshot_download(spec.source, **asked, dry_run=True)
     total = sum(file.file_size or 0 for file in plan if file.will_download)
     _check_disk(spec, total)

@@ -22,6 +22,7 @@ from backend.models.specs import ModelSpec, Precision
 logger = logging.getLogger(__name__)
 
 
+_PIECE_BYTES = 2**24
 _WHAT_DETERMINES_RESULTS = ("*.safetensors", "config.json", "*processor*.json", "tokenizer*.json", "*.jinja")
 
 
@@ -108,5 +109,7 @@ def folder_revision(folder: Path) -> str:
     files = (path for pattern in _WHAT_DETERMINES_RESULTS for path in folder.glob(pattern))
     for path in sorted(files):
         digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:  # in pieces: a file of a large model is larger than what may be free
+            while piece := file.read(_PIECE_BYTES):
+                digest.update(piece)
     return digest.hexdigest()[:12]

@@ -41,7 +41,7 @@ def spec_of_folder(folder: Path) -> ModelSpec:
     """Describe the checkpoint in a folder. Raises `UserError` if there is none, or of no family known here."""
     if not (folder / "config.json").is_file():
         raise UserError(f"Expected a model's folder with a config.json, found none at {folder}; check the path.")
-    config = _load_config(folder)
+    config = load_config(folder)
     family = config.model_type
     if family not in FAMILIES:
         raise UserError(
@@ -77,7 +77,7 @@ def spec_of_folder(folder: Path) -> ModelSpec:
     )
 
 
-def _load_config(folder: Path):
+def load_config(folder: Path):
     """The checkpoint's configuration with all defaults filled in; remote code is never run."""
     from transformers import AutoConfig
 

@@ -24,7 +24,7 @@ SCRIPT = """
 import json, shutil, sys, threading
 from dataclasses import replace
 from pathlib import Path
-from backend.models.downloads import bring_here
+from backend.models.downloads import bring_here, bring_settings_here
 from backend.interface import Cancelled, UserError
 from backend.models.specs import SPECS
 
@@ -33,7 +33,7 @@ if mode == "full":
     shutil.disk_usage = lambda place: shutil._ntuple_diskusage(2**40, 2**40, 2**20)
 flag, told = threading.Event(), []
 spec = replace(SPECS[0], name="far", title="Far", source="someone/far", revision="")
-events = bring_here(spec, flag)
+events = (bring_settings_here if mode == "settings" else bring_here)(spec, flag)
 try:
     while True:
         event = next(events)
@@ -125,6 +125,12 @@ def test_files_come_with_progress_and_stay(hub, tmp_path):
     assert any(0 < part < total[0] for part in done), "there is something to watch"
     again = fetch(None, tmp_path, HF_HUB_OFFLINE="1")
     assert again["files"] == first["files"] and again["told"] == []
+
+
+def test_settings_come_without_weights_and_do_not_stand_for_them(hub, tmp_path):
+    assert fetch(hub, tmp_path, "settings")["files"] == ["config.json"]
+    assert fetch(None, tmp_path, "settings", HF_HUB_OFFLINE="1")["files"] == ["config.json"]
+    assert "offline mode is on" in fetch(None, tmp_path, HF_HUB_OFFLINE="1")["refused"]
 
 
 def test_a_cancelled_download_goes_on_another_time(hub, tmp_path):

@@ -65,14 +65,14 @@ def make(folder: Path) -> ModelSpec:
     )
 
 
-def make_tokenizer() -> GPT2Tokenizer:
+def make_tokenizer(codes: int = CODES) -> GPT2Tokenizer:
     """Bytes and a few merges, then the reserved tokens, then one token for each code."""
     learnt = Tokenizer(models.BPE())
     learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     learnt.train_from_iterator(["what colour is the zebra", "a red circle left of a blue square"], trainer)
     special = [PAD, IMAGE, BOI, EOI, WRAPPER, ROW_END, EOF, "<|extra_202|>", BOS, EOS]
-    special += [f"<|visual token {code:06d}|>" for code in range(CODES)]
+    special += [f"<|visual token {code:06d}|>" for code in range(codes)]
     merges = [tuple(pair) for pair in _merges(learnt)]
     tokenizer = GPT2Tokenizer(
         vocab=learnt.get_vocab(),

@@ -1,0 +1,23 @@
+"""The benchmarks themselves, at sizes that take a moment: their reports are whole and their ways comparable."""
+
+import json
+
+from typer.testing import CliRunner
+
+from app.cli import cli
+from backend.interface import UserError
+from tests.benchmarks.long_drawing import compare_long_drawing
+
+SMALL = {"width": 64, "inner": 96, "layers": 2, "heads": 4, "side": 4}
+
+
+def test_a_long_drawing_is_timed_both_ways():
+    report = compare_long_drawing(2, SMALL)
+    assert report["image_tokens"] == 16 and len(report["speed_ratio_by_round"]) == 2
+    assert all(speed > 0 for speed in report["tokens_per_processor_second"].values())
+    assert json.dumps(report)
+
+
+def test_one_benchmark_at_a_time():
+    done = CliRunner().invoke(cli, ["bench", "--training", "--long"])
+    assert isinstance(done.exception, UserError) and "one of --training" in str(done.exception)
