@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from aia.intensity import Definition, Task
 from app.commands import bench as bench_commands
+from app.commands import measuring as measuring_commands
 from app.commands import models as model_commands
 from app.commands import training as training_commands
 from app.commands.console import (
@@ -25,25 +25,19 @@ from app.commands.console import (
     Seed,
     Temperature,
     Weights,
-    check_fit,
     check_parent,
-    check_tasks,
-    choice,
     existing_file,
     find_model,
     follow,
     load_with_adapter,
     open_engine,
     print_curve,
-    print_report,
     print_scores,
     read_precision,
     show_progress,
     write_file,
     write_json,
-    write_targets,
 )
-from app.settings import settings_from_environment
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_sampling
 from backend.interface import UserError
 from backend.kept.captures import Sampling
@@ -144,59 +138,9 @@ def evaluate(
     write_json(json_file, report)
 
 
-@cli.command()
-def measure(
-    model: Model = "tiny-janus",
-    adapter: Adapter = None,
-    task: Annotated[str, typer.Option("--task", help="both, understanding or generation.")] = "both",
-    samples: Annotated[int, typer.Option("--samples", help="Held-out prompts per task; 100 as in the paper.")] = 100,
-    definition: Annotated[str, typer.Option("--definition", help="figure, training or strict.")] = "figure",
-    seed: Seed = 0,
-    fit: Annotated[int | None, typer.Option("--fit", help="Fit this many stages to the curves as targets.")] = None,
-    targets_out: Annotated[Path | None, typer.Option("--targets-out", help="File for the fitted targets.")] = None,
-    precision: Weights = "full",
-    json_file: Json = None,
-) -> None:
-    """Measure the curves of both tasks over held-out prompts, and how they correlate."""
-    from backend.measurement import DEFAULT_SAMPLING, check_samples, fit_report, measure_model
-
-    tasks = tuple(Task) if task == "both" else (Task(choice("task", task, ["both", *Task])),)
-    definition = Definition(choice("definition", definition, list(Definition)))
-    spec = find_model(model)
-    check_tasks(spec, tasks)
-    check_samples(samples)
-    check_fit(spec, tasks, fit, targets_out)
-    if targets_out is not None and targets_out == json_file:
-        raise UserError(f"Expected two files, got {json_file} for both the curves and the targets; rename one.")
-    for path in (json_file, targets_out):
-        check_parent(path)
-    sampling = {task: replace(DEFAULT_SAMPLING[task], seed=seed) for task in tasks}
-    for task_sampling in sampling.values():
-        check_sampling(task_sampling)
-    loaded = load_with_adapter(spec, adapter, read_precision(precision))
-    report = measure_model(loaded, tasks, samples, seed, definition, sampling, show_progress)
-    report = {"adapter": None if adapter is None else str(adapter), **report}
-    print_report(report)
-    # One shape whatever was measured: what was not is null.
-    write_json(json_file, {**dict.fromkeys(("understanding", "generation", "correlation")), **report})
-    if fit is not None:
-        write_targets(targets_out, fit_report(report, fit, targets_out.stem))
-    keep_measurement({**report, "precision": loaded.precision})
-
-
-def keep_measurement(report: dict) -> None:
-    """Keep a report where the page's Library finds it; a disk that refuses costs nothing that was printed."""
-    from backend.kept.measurements import Measurements
-
-    try:
-        kept = Measurements(settings_from_environment().measurements).save(report)
-        typer.echo(f"kept as measurement:{kept}, for the page's Library and Compare tabs")
-    except UserError as error:
-        typer.echo(f"The measurement was not kept: {error}", err=True)
-
-
 cli.command()(bench_commands.bench)
 cli.command()(model_commands.models)
 cli.command()(model_commands.fidelity)
+cli.command()(measuring_commands.measure)
 cli.command()(training_commands.finetune)
 cli.command()(training_commands.study)

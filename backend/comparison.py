@@ -51,8 +51,8 @@ class Series:
     """One curve of one task: mean float64 [L] in 0…1, and what is known beside it.
 
     `std` is over heads (capture), over samples (run, measurement), or δ (target). `definition` is the one it was
-    counted by: the paper's curves, targets, measurements and imported curves have their own, whatever was asked for.
-    `distance` is to the thing's own targets.
+    counted by: the paper's curves, targets, old measurements and imported curves have their own, whatever was asked
+    for. `distance` is to the thing's own targets.
     """
 
     source: str
@@ -166,7 +166,7 @@ class Comparables:
         if kind == "run":
             return list(self._run_series(own, definition))
         if kind == "measurement":
-            return list(_measured_series(self.choice(thing), self.measurements.get(own)))
+            return list(_measured_series(self.choice(thing), self.measurements.get(own), definition))
         if kind == "bundle":
             choice, part = _find_part(own, self.bundles.get(own.partition(".")[0]))
             return [_imported_series(choice, one) for one in part.series]
@@ -284,10 +284,12 @@ def _find_part(own: str, bundle: Bundle) -> tuple[Choice, Thing]:
     return bundle_choices(bundle_id, bundle)[index], bundle.things[index]
 
 
-def _measured_series(choice: Choice, measurement: Measurement) -> Iterator[Series]:
-    for task, part in measurement.report.tasks.items():
-        mean, std = measurement.curve(task)
-        yield Series(choice.id, choice.name, task, "measurement", part.definition, mean, std)
+def _measured_series(choice: Choice, measurement: Measurement, definition: Definition) -> Iterator[Series]:
+    for task in measurement.report.tasks:
+        found = measurement.counted(task, definition)
+        mean, std = measurement.curve(task, definition)
+        heads = None if found.heads is None else np.array(found.heads, np.float64)
+        yield Series(choice.id, choice.name, task, "measurement", found.definition, mean, std, heads)
 
 
 def _imported_series(choice: Choice, one: BundledSeries) -> Series:

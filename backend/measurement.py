@@ -1,27 +1,28 @@
-"""Measures a loaded model's curves on held-out prompts of the shapes world, by decoding under the probe.
+"""Measures a loaded model's curves over many prompts, by decoding under the probe, and reports them as plain data.
 
-Owns which prompts are measured, and the report. Knows `UnifiedModel`; neither its tokens nor statistics (`aia.curves`).
+Owns the report. Knows `UnifiedModel`; neither its tokens, nor statistics (`aia.curves`), nor which prompts there are
+(`backend.measuring.prompts`), nor processes.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from aia import world
 from aia.curves import spread_over_samples, summarise_curves, task_correlation
-from aia.evaluation import held_out_drawings, held_out_questions
 from aia.intensity import Definition, Task
 from aia.targets import StageTargets, fit_targets
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
 from backend.interface import CancelFlag, Finished, UnifiedModel, UserError
 from backend.kept.captures import Capture, Sampling, round_finite
+from backend.measuring.prompts import Prompt, pick_questions, world_prompts
+from backend.measuring.rows import DEFINITIONS, Row, make_row
 from backend.scores import Progress
+
+__all__ = ["DEFAULT_SAMPLING", "MIN_SAMPLES", "check_samples", "fit_report", "measure_model", "pick_questions"]
 
 DEFAULT_SAMPLING: dict[Task, Sampling] = {
     Task.UNDERSTANDING: UNDERSTANDING_SAMPLING,
@@ -41,29 +42,22 @@ def measure_model(
     progress: Progress | None = None,
     cancel: CancelFlag | None = None,
 ) -> dict:
-    """Decode `samples` held-out prompts per task and report the curves, as plain data.
+    """Decode `samples` held-out prompts of the shapes world per task and report the curves: see `make_report`.
 
-    Keys: `model`, `seed`, `samples` (asked for); each task measured, see `describe_task`; and with both tasks
-    `correlation`: r, low, high of `aia.curves.task_correlation`, None where there is none. The same arguments
-    give the same prompts, so reports with one seed can be compared before and after training.
+    The same arguments give the same prompts, so reports with one seed can be compared before and after training.
 
     Raises: UserError for fewer than two samples asked for, or fewer than two with answer tokens; `Cancelled`.
     """
     check_samples(samples)
-    report: dict = {"model": model.name, "seed": seed, "samples": samples}
-    measured: dict[Task, np.ndarray] = {}
+    rows: dict[Task, list[Row]] = {}
     for task in (t for t in Task if t in tasks):
-        rows = []
-        for capture in iterate_captures(model, task, samples, seed, sampling[task], cancel):
-            rows.append(capture.intensity(definition))
+        rows[task] = []
+        prompts = world_prompts(task, samples, seed)
+        for index, capture in enumerate(iterate_captures(model, task, samples, seed, sampling[task], cancel)):
+            rows[task].append(make_row(capture, index, prompts[index].kind))
             if progress:
-                progress(_WHAT[task], len(rows), samples)
-        measured[task] = np.stack(rows)
-        report[task.value] = describe_task(measured[task], model.name, definition, sampling[task])
-    if len(measured) == len(Task):
-        found = task_correlation(measured[Task.GENERATION], measured[Task.UNDERSTANDING], seed=seed)
-        report["correlation"] = {name: round_finite(value) for name, value in asdict(found).items()}
-    return report
+                progress(_WHAT[task], len(rows[task]), samples)
+    return make_report(model.name, rows, samples, seed, definition, sampling)
 
 
 def check_samples(samples: int) -> None:
@@ -82,59 +76,89 @@ def iterate_captures(
     sampling: Sampling,
     cancel: CancelFlag | None = None,
 ) -> Iterator[Capture]:
-    """The captures of `samples` held-out prompts, one by one; prompt i is decoded with `sampling.seed + i`.
+    """The captures of `samples` held-out prompts of the shapes world, one by one; see `decode`."""
+    for index, prompt in enumerate(world_prompts(task, samples, seed)):
+        yield decode(model, task, prompt, index, sampling, cancel)
 
-    The first captures are the same whatever the number asked for. Raises `Cancelled` when the flag was set.
-    """
+
+def decode(
+    model: UnifiedModel, task: Task, prompt: Prompt, index: int, sampling: Sampling, cancel: CancelFlag | None = None
+) -> Capture:
+    """The capture of one prompt; the one numbered i is decoded with `sampling.seed + i`. Raises `Cancelled`."""
+    own = replace(sampling, seed=sampling.seed + index)
     if task == Task.UNDERSTANDING:
-        prompts = [(Image.fromarray(world.draw_scene(s)), q.text) for s, q in pick_questions(samples, seed)]
-        start = model.understand
+        events = model.understand(prompt.picture(), prompt.text, own, cancel)
     else:
-        prompts = [(drawing.prompt,) for drawing in held_out_drawings(samples, seed)]
-        start = model.generate
-    for index, prompt in enumerate(prompts):
-        *_, last = start(*prompt, replace(sampling, seed=sampling.seed + index), cancel)
-        assert isinstance(last, Finished), "an event stream ends with Finished"
-        yield last.capture
+        events = model.generate(prompt.text, own, cancel)
+    *_, last = events
+    assert isinstance(last, Finished), "an event stream ends with Finished"
+    return last.capture
 
 
-def pick_questions(samples: int, seed: int) -> list[tuple[world.Scene, world.Question]]:
-    """`samples` held-out scenes, one question each: of the kinds a scene can answer, the one asked least so far.
+# --- the report ---
 
-    One question a scene keeps samples independent; not every scene has a question of every kind.
+
+def make_report(
+    model: str,
+    rows: Mapping[Task, Sequence[Row]],
+    samples: int,
+    seed: int,
+    definition: Definition,
+    sampling: Mapping[Task, Sampling],
+) -> dict:
+    """Rows as plain data: `model`, `seed`, `samples` (asked for); each task of the rows, see `describe_task`.
+
+    With both tasks also `correlation`: r, low, high of `aia.curves.task_correlation` by the definition asked for, None
+    where there is none. Raises `UserError` for fewer than two samples with answer tokens.
     """
-    asked: Counter[str] = Counter()
-    picked = []
-    for _, group in itertools.groupby(held_out_questions(samples, seed), key=lambda pair: id(pair[0])):
-        scene, question = min(group, key=lambda pair: asked[pair[1].kind])  # of equals the first in kind order
-        asked[question.kind] += 1
-        picked.append((scene, question))
-    return picked
+    report: dict = {"model": model, "seed": seed, "samples": samples}
+    for task in (t for t in Task if t in rows):
+        report[task.value] = describe_task(rows[task], model, definition, sampling[task])
+    if len(rows) == len(Task):
+        curves = (np.stack([r.intensity(definition) for r in rows[t]]) for t in (Task.GENERATION, Task.UNDERSTANDING))
+        found = task_correlation(*curves, seed=seed)
+        report["correlation"] = {name: round_finite(value) for name, value in asdict(found).items()}
+    return report
 
 
-def describe_task(intensities: np.ndarray, model: str, definition: Definition, sampling: Sampling) -> dict:
-    """One task's part of the report: intensities [N, L], NaN rows where an answer had no token → plain data.
+def describe_task(rows: Sequence[Row], model: str, definition: Definition, sampling: Sampling) -> dict:
+    """One task's part of the report.
 
-    `mean`, `std` [L], `spread` (paper Table 1), `n` samples used, `left_out` the numbers of those without answer
-    tokens, `intensities` [n, L] to five decimals, `definition`, `model`, `sampling`.
+    `n` samples used, `left_out` the numbers of those without answer tokens, `definition`, `model`, `sampling`; by the
+    definition what `describe_definition` says, by the `others` the same; `kinds` and prompt lengths in `tokens` of
+    the samples used.
     """
-    empty = np.isnan(intensities).all(1)
-    if (~empty).sum() < MIN_SAMPLES:
+    used = [row for row in rows if not row.empty]
+    if len(used) < MIN_SAMPLES:
         raise UserError(
-            f"Expected at least {MIN_SAMPLES} samples with answer tokens from {model}, got {(~empty).sum()} of "
-            f"{len(empty)}; measure more samples."
+            f"Expected at least {MIN_SAMPLES} samples with answer tokens from {model}, got {len(used)} of "
+            f"{len(rows)}; measure more samples."
         )
+    return {
+        **describe_definition(used, definition),
+        "n": len(used),
+        "left_out": [row.index for row in rows if row.empty],
+        "model": model,
+        "sampling": sampling.plain(),
+        "kinds": [row.kind for row in used] if all(row.kind for row in used) else None,
+        "tokens": [row.tokens for row in used],
+        "others": [describe_definition(used, other) for other in DEFINITIONS if other != definition],
+    }
+
+
+def describe_definition(used: Sequence[Row], definition: Definition) -> dict[str, Any]:
+    """Curves by one definition: `mean`, `std` [L], `spread` (paper Table 1), `heads` the mean of each [L, H],
+    `intensities` [n, L] to five decimals, `definition`."""
+    intensities = np.stack([row.intensity(definition) for row in used])
     curve = summarise_curves(intensities)
+    heads = np.mean([row.heads[DEFINITIONS.index(definition)] for row in used], 0, np.float64)
     return {
         "mean": [round_finite(v) for v in curve.mean],
         "std": [round_finite(v) for v in curve.std],
         "spread": round_finite(spread_over_samples(intensities)),
-        "n": curve.samples,
-        "left_out": np.flatnonzero(empty).tolist(),
         "definition": definition.value,
-        "model": model,
-        "sampling": sampling.plain(),
-        "intensities": np.round(intensities[~empty].astype(np.float64), 5).tolist(),
+        "intensities": np.round(intensities.astype(np.float64), 5).tolist(),
+        "heads": np.round(heads, 5).tolist(),
     }
 
 

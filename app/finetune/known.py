@@ -67,8 +67,9 @@ class Known:
     def _from_measurements(self, model: str, definition: str) -> KnownCurves:
         for kept in self.things.measurements.list() if self.things else ():
             report = kept.document.report
-            if report.model == model and report.adapter is None and kept.document.definition == definition:
-                curves = {task: kept.document.curve(task)[0].tolist() for task in report.tasks}
+            known = all(Definition(definition) in part.counted for part in report.tasks.values())
+            if report.model == model and report.adapter is None and report.data is None and known:
+                curves = {task: kept.document.curve(task, Definition(definition))[0].tolist() for task in report.tasks}
                 return KnownCurves(curves, "a measurement")
         return KnownCurves({})
 

@@ -112,7 +112,8 @@ def try_keep(path: Path, content: SmallFile) -> None:
         keep(path, content)
 
 
-def _read_object(path: Path) -> dict | None:
+def read_object(path: Path) -> dict | None:
+    """An object of JSON; None if the file is missing, damaged or something else."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -121,7 +122,11 @@ def _read_object(path: Path) -> dict | None:
 
 
 class Run(RunFolder):
-    """A run folder with the files that this module adds. Reading it never raises: anything may be in there."""
+    """A run folder with the files that this module adds. Reading it never raises: anything may be in there.
+
+    Runs that do other work than training have a class of their own: what `load_config` and `load_result` read is
+    theirs, the config with at least a `model` and `steps`.
+    """
 
     def __init__(self, path: Path):
         super().__init__(path)
@@ -145,14 +150,14 @@ class Run(RunFolder):
 
     def load_config(self) -> TrainingConfig | None:
         try:
-            return make_config(**(_read_object(self.config) or {"format_version": 0}))
+            return make_config(**(read_object(self.config) or {"format_version": 0}))
         except ValueError:
             return None
 
     def fault(self) -> str | None:
         """What is wrong with the folder itself, in one sentence."""
         if self.load_meta() is None:
-            version = (_read_object(self.meta) or {}).get("format_version", FORMAT_VERSION)
+            version = (read_object(self.meta) or {}).get("format_version", FORMAT_VERSION)
             if version != FORMAT_VERSION:
                 return (
                     f"Expected a run of format version {FORMAT_VERSION}, got {str(version)[:20]}; open it with the "
@@ -164,7 +169,7 @@ class Run(RunFolder):
         return None
 
     def load_result(self) -> dict | None:
-        found = _read_object(self.result)
+        found = read_object(self.result)
         return found if found is not None and {"before", "after", "losses", "config"} <= found.keys() else None
 
     def has_result(self) -> bool:
@@ -172,7 +177,7 @@ class Run(RunFolder):
             about = self.result.stat()
         except OSError:
             return False
-        return _is_result(self.result, about.st_mtime_ns, about.st_size)
+        return _is_result(type(self), self.result, about.st_mtime_ns, about.st_size)
 
     def look_through(self) -> Traces:
         """What the events say."""
@@ -206,8 +211,8 @@ class Run(RunFolder):
 
 
 @lru_cache(maxsize=512)
-def _is_result(path: Path, _mtime_ns: int, _size: int) -> bool:
-    return Run(path.parent).load_result() is not None
+def _is_result(kind: type[Run], path: Path, _mtime_ns: int, _size: int) -> bool:
+    return kind(path.parent).load_result() is not None
 
 
 @dataclass(frozen=True)

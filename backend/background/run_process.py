@@ -1,8 +1,8 @@
-"""The process of one fine-tune that was started in the background: `python -m backend.background.run_process FOLDER`.
+"""The process of one run that was started in the background: `python -m backend.background.run_process FOLDER` trains.
 
-Owns what such a process does besides training: it stops politely on a signal, shows that it is alive, lets the page
+Owns what such a process does besides its work: it stops politely on a signal, shows that it is alive, lets the page
 go first, and turns every way of failing into an event. Also how a process is told from a later one of the
-same number. Knows neither the queue nor who started it (`backend.background.runs`), nor how training works.
+same number. Knows neither the queue nor who started it (`backend.background.runs`), nor how its work is done.
 
     heartbeat        pid, start time of the process, time; at every event and every few seconds
     process.lock     held as long as the process lives, so that no two work on one run
@@ -40,8 +40,18 @@ _QUOTED_PATH = re.compile(r"""(["'])(?:~?/|[A-Za-z]:[\\/])[^"']*\1""")
 _PATH = re.compile(r"""(?<![^\s("'=<])(?:~?/|[A-Za-z]:[\\/])[^\s"',;:)>]+""")
 
 
-def main(arguments: list[str]) -> int:
-    """Run the fine-tune whose config.json is in the folder; go on with it where it has begun. → exit code."""
+Work = Callable[[Path, Callable[[dict], None], Callable[[], bool]], object]  # folder, listener, whether to stop
+
+
+def fine_tune(folder: Path, listen: Callable[[dict], None], should_stop: Callable[[], bool]) -> None:
+    """The work of a fine-tune."""
+    from backend.finetuning.finetune import finetune
+
+    finetune(folder, None, listen, should_stop)
+
+
+def main(arguments: list[str], work: Work = fine_tune) -> int:
+    """Do the work whose config.json is in the folder; go on with it where it has begun. → exit code."""
     if len(arguments) != 1 or not (Path(arguments[0]) / "config.json").is_file():
         print("Expected the folder of a run with its config.json; name one.", file=sys.stderr)
         return MISUSED
@@ -52,23 +62,23 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0]).resolve()
     try:
         with FileLock(folder / "process.lock", blocking=False):
-            return run(folder, should_stop)
+            return run(folder, should_stop, work)
     except Timeout:
         print("Another process works on this run; wait for it to end.", file=sys.stderr)
         return TAKEN
 
 
-def run(folder: Path, should_stop: Callable[[], bool]) -> int:
-    """The fine-tune under a heartbeat, every failure an event. → exit code."""
+def run(folder: Path, should_stop: Callable[[], bool], work: Work = fine_tune) -> int:
+    """The work under a heartbeat, every failure an event. → exit code."""
     with Heartbeat(folder) as heartbeat:
         from aia.training import is_out_of_memory
-        from backend.finetuning.finetune import RunFolder, finetune
+        from backend.finetuning.finetune import RunFolder
 
         leave_a_core_free()
         files = RunFolder(folder)
         known = len(files.read_events())
         try:
-            finetune(folder, None, lambda event: heartbeat.beat(), should_stop)
+            work(folder, lambda event: heartbeat.beat(), should_stop)
             return FINISHED
         except Cancelled:
             return STOPPED

@@ -1,10 +1,11 @@
-"""Fine-tunes in the background: each a folder and a process of its own, one at a time, the others in a queue.
+"""Runs in the background: each a folder and a process of its own, one at a time, the others in a queue.
 
 Owns the runs folder, its lock and the queue. What a run folder and its process say is the only truth: a run's state is
 derived each time it is asked for, so a server that is killed loses nothing, its running child goes on, and the next
 server finds it again. Several threads and servers may share the folder; whatever changes something holds its lock.
+Folders of several kinds of runs can share one queue, since all want the same device (`share_device`).
 
-Knows neither pages nor how a run trains (`backend.finetuning.finetune`); what is in a run's folder
+Knows neither pages nor how a run does its work (`backend.finetuning.finetune` trains); what is in a run's folder
 (`backend.background.run_folder`), which state that amounts to (`backend.background.run_state`), names and room
 (`backend.background.run_room`) and how processes are started and stopped (`backend.background.run_children`) are known
 elsewhere.
@@ -36,7 +37,6 @@ from backend.background.run_folder import Meta, Role, Run, Ticket, keep, load, p
 from backend.background.run_process import without_paths
 from backend.background.run_room import LONGEST_NAME, check_room, clean_name, find_in, list_folders, say_refusal
 from backend.background.run_state import ACTIVE, ENDED, RunStatus, State, derive, describe
-from backend.finetuning.finetune import RunFolder
 from backend.interface import UserError
 
 logger = logging.getLogger(__name__)
@@ -52,8 +52,23 @@ def trainer_command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "backend.background.run_process", str(folder)]
 
 
+Turn = tuple[int, str]  # number of its ticket, and the run's id, where two drew the same
+
+
+def _turn(run: Run) -> Turn:
+    return (load(run.queued, Ticket) or Ticket()).number, run.id
+
+
+def share_device(*rooms: Runs) -> None:
+    """Have these folders, which lie beside each other, start one run at a time among them, in one queue."""
+    for room in rooms:
+        room._beside = tuple(other for other in rooms if other is not room)
+
+
 class Runs:
     """All runs in one folder."""
+
+    kind: type[Run] = Run
 
     def __init__(
         self,
@@ -65,20 +80,21 @@ class Runs:
         self.folder, self.trash = Path(folder).resolve(), Path(folder).resolve() / "trash"
         self._children, self._make_room = Children(command), make_room
         self._threads = threading.Lock()
+        self._beside: tuple[Runs, ...] = ()
 
     # --- asking ---
 
     def list(self) -> builtins.list[RunStatus]:
         """All runs, the newest first; of a pair the one with AIA first."""
         runs = self._all()
-        queue = [run.id for run in self._queue(runs)]
+        queue = [run_id for _, run_id in self._turns(runs)]
         found = [describe(run, queue) for run in runs if run.path.is_dir()]
         return sorted(found, key=lambda status: (-status.created, status.role == "control", status.id))
 
     def status(self, run_id: str) -> RunStatus:
         """One run. Raises `UserError` if there is none of that id, as does all below."""
         run = self._find(run_id)
-        queue = [other.id for other in self._queue(self._all())] if run.queued.exists() else []
+        queue = [other for _, other in self._turns(self._all())] if run.queued.exists() else []
         return describe(run, queue)
 
     def events(self, run_id: str, offset: int = 0) -> tuple[builtins.list[dict], int]:
@@ -117,19 +133,25 @@ class Runs:
 
         Raises `UserError` if the model is unknown, the name too long, or the disk has no room or refuses.
         """
-        name, paired = clean_name(name), control and config.aia
-        ids = [secrets.token_hex(8) for _ in range(2 if paired else 1)]
-        configs = [config, config.model_copy(update={"aia": False})][: len(ids)]
-        roles: tuple[Role, ...] = ("aia", "control") if paired else ("single",)
-        created = round(time.time(), 3)
+        if not (control and config.aia):
+            return self._enqueue([config], ("single",), name)
+        return self._enqueue([config, config.model_copy(update={"aia": False})], ("aia", "control"), name)
+
+    def _check_room(self, configs: builtins.list[TrainingConfig]) -> None:
+        check_room(configs, self.folder)
+
+    def _enqueue(self, configs: builtins.list, roles: tuple[Role, ...], name: str) -> builtins.list[str]:
+        """Make the folders of one run, or of a pair, and queue them. → ids"""
+        name, created = clean_name(name), round(time.time(), 3)
+        ids = [secrets.token_hex(8) for _ in configs]
         with self._locked():
-            check_room(configs, self.folder)
+            self._check_room(configs)
             number = self._next_number()
             drafts = [self.folder / f".{run_id}.part" for run_id in ids]
             try:
                 for i, (draft, own) in enumerate(zip(drafts, configs, strict=True)):
-                    pair = ids[1 - i] if paired else None
-                    RunFolder(draft).begin(own)
+                    pair = ids[1 - i] if len(ids) == 2 else None
+                    self.kind(draft).begin(own)
                     keep(draft / "meta.json", Meta(id=ids[i], name=name, created=created, pair=pair, role=roles[i]))
                     keep(draft / "queued", Ticket(number=number + i))
                 for draft, run_id in zip(drafts, ids, strict=True):
@@ -226,13 +248,18 @@ class Runs:
                 for run in busy:
                     run.queued.unlink(missing_ok=True)  # its server died while starting it
                 if not busy:
-                    self._start_next(runs)
+                    with self._device() as mine:
+                        if mine:
+                            self._start_next(runs)
         except UserError as error:
             logger.warning("The queue of runs stands still: %s", error)
 
     def _start_next(self, runs: builtins.list[Run]) -> None:
         """Start the first run that can be; one that cannot has failed, unless the disk is too full to say so."""
+        theirs = min((turn for other in self._beside for turn in other._own_turns()), default=None)
         for run in self._queue(runs):
+            if theirs is not None and theirs < _turn(run):
+                return  # one of another folder is next, and whoever looks after that starts it
             if not self._make_room(run.load_config()):
                 return
             try:
@@ -247,20 +274,44 @@ class Runs:
     # --- the folder ---
 
     def _all(self) -> builtins.list[Run]:
-        return [Run(path) for path in list_folders(self.folder)]
+        return [self.kind(path) for path in list_folders(self.folder)]
 
     def _find(self, run_id: str) -> Run:
-        return Run(find_in(self.folder, run_id))
+        return self.kind(find_in(self.folder, run_id))
 
     def _queue(self, runs: builtins.list[Run]) -> builtins.list[Run]:
         """The runs that wait, in their order; damaged ones cannot."""
         waiting = [run for run in runs if run.queued.exists() and derive(run)[0] == "queued"]
-        return sorted(waiting, key=lambda run: ((load(run.queued, Ticket) or Ticket()).number, run.id))
+        return sorted(waiting, key=_turn)
+
+    def _own_turns(self) -> builtins.list[Turn]:
+        return [_turn(run) for run in self._queue(self._all())]
+
+    def _turns(self, runs: builtins.list[Run]) -> builtins.list[Turn]:
+        """Whose turn it is, in this folder and those beside it."""
+        return sorted([_turn(run) for run in self._queue(runs)] + [t for o in self._beside for t in o._own_turns()])
 
     def _next_number(self) -> int:
         """Behind all that wait. No clock: it might have been set back."""
-        waiting = (load(run.queued, Ticket) for run in self._all())
+        waiting = (load(run.queued, Ticket) for runs in (self, *self._beside) for run in runs._all())
         return 1 + max((ticket.number for ticket in waiting if ticket), default=0)
+
+    @contextmanager
+    def _device(self) -> Iterator[bool]:
+        """Whether a run may start now. Where folders share a device, one at a time looks and starts."""
+        if not self._beside:
+            yield True
+            return
+        lock = FileLock(self.folder.parent / ".device.lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False  # the next tick looks again
+            return
+        try:
+            yield not any(run.live_process() for other in self._beside for run in other._all())
+        finally:
+            lock.release()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

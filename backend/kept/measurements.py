@@ -17,11 +17,12 @@ from aia.intensity import Definition, Task
 from backend.kept.captures import MASS_TOLERANCE
 from backend.kept.documents import Document, Documents, Plain, clean_line, now
 
-MOST_LAYERS = 512
+MOST_LAYERS, MOST_HEADS = 512, 512
 MOST_SAMPLES = 100_000
 
 Share = Annotated[float, Field(ge=0, le=1 + MASS_TOLERANCE)]
 Curve = Annotated[list[Share], Field(min_length=1, max_length=MOST_LAYERS)]
+Heads = Annotated[list[Share], Field(min_length=1, max_length=MOST_HEADS)]
 Deviation = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1, max_length=MOST_LAYERS)]
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -35,8 +36,32 @@ class Sampled(Plain):
     max_new_tokens: Whole
 
 
+class Counted(Plain):
+    """Curves by one definition; see `backend.measurement.describe_definition`. Older files have no `heads`."""
+
+    mean: Curve
+    std: Deviation
+    spread: float | None
+    definition: Definition
+    intensities: list[Curve] = Field(max_length=MOST_SAMPLES)
+    heads: list[Heads] | None = Field(None, max_length=MOST_LAYERS)
+
+    @model_validator(mode="after")
+    def check_shapes(self) -> Counted:
+        _check_shapes(self)
+        return self
+
+    def rows(self) -> np.ndarray:
+        """Intensities of the samples: float64 [n, L]."""
+        return np.array(self.intensities, np.float64).reshape(-1, len(self.mean))
+
+
 class TaskReport(Plain):
-    """One task's part of a report; see `backend.measurement.describe_task`."""
+    """One task's part of a report; see `backend.measurement.describe_task`.
+
+    Older files have one definition alone, and neither kinds nor prompt lengths (`tokens`) of their samples. Fields
+    keep their order, and new ones come last with a default: an id is a digest of what is written.
+    """
 
     mean: Curve
     std: Deviation
@@ -47,14 +72,36 @@ class TaskReport(Plain):
     model: str = Field(max_length=200)
     sampling: Sampled
     intensities: list[Curve] = Field(max_length=MOST_SAMPLES)
+    heads: list[Heads] | None = Field(None, max_length=MOST_LAYERS)
+    kinds: list[Annotated[str, Field(max_length=60)]] | None = Field(None, max_length=MOST_SAMPLES)
+    tokens: list[Whole] | None = Field(None, max_length=MOST_SAMPLES)
+    others: list[Counted] | None = Field(None, max_length=len(Definition) - 1)
 
     @model_validator(mode="after")
     def check_shapes(self) -> TaskReport:
-        if {len(self.std), *map(len, self.intensities)} - {len(self.mean)}:
-            raise ValueError("every row needs a value for each layer")
-        if self.intensities and len(self.intensities) != self.n:
+        _check_shapes(self)
+        others = self.others or []
+        per_sample = [self.kinds, self.tokens, self.intensities or None, *(other.intensities for other in others)]
+        if any(values is not None and len(values) != self.n for values in per_sample):
             raise ValueError("there must be as many rows as samples")
+        if any(len(other.mean) != len(self.mean) for other in others):
+            raise ValueError("every definition needs a value for each layer")
+        if len({self.definition, *(other.definition for other in others)}) != 1 + len(others):
+            raise ValueError("every definition may be there once")
         return self
+
+    @property
+    def counted(self) -> dict[Definition, Counted]:
+        """What is known by each definition, first by the one that was asked for."""
+        own = Counted.model_construct(**{name: getattr(self, name) for name in Counted.model_fields})
+        return {one.definition: one for one in (own, *(self.others or ()))}
+
+
+def _check_shapes(part: Counted | TaskReport) -> None:
+    if {len(part.std), *map(len, part.intensities)} - {len(part.mean)}:
+        raise ValueError("every row needs a value for each layer")
+    if part.heads is not None and (len(part.heads) != len(part.mean) or len(set(map(len, part.heads))) != 1):
+        raise ValueError("every layer needs as many heads")
 
 
 class Correlated(Plain):
@@ -74,6 +121,7 @@ class Report(Plain):
     understanding: TaskReport | None = None
     generation: TaskReport | None = None
     correlation: Correlated | None = None
+    data: str | None = Field(None, max_length=200)  # what the prompts came from; None: the shapes world
 
     @model_validator(mode="after")
     def check_tasks(self) -> Report:
@@ -94,13 +142,18 @@ class Measurement(Document):
 
     @property
     def definition(self) -> Definition:
-        """The one it was counted by."""
+        """The one that was asked for."""
         return next(iter(self.report.tasks.values())).definition
 
-    def curve(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation over samples: float64 [L] each."""
-        part = self.report.tasks[task]
-        return np.array(part.mean, np.float64), np.array(part.std, np.float64)
+    def counted(self, task: Task, definition: Definition | None = None) -> Counted:
+        """A task's curves by a definition; by the one asked for where the other is not known, or none is named."""
+        known = self.report.tasks[task].counted
+        return known.get(definition, known[self.report.tasks[task].definition])
+
+    def curve(self, task: Task, definition: Definition | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation over samples: float64 [L] each; see `counted`."""
+        found = self.counted(task, definition)
+        return np.array(found.mean, np.float64), np.array(found.std, np.float64)
 
 
 class Measurements(Documents[Measurement]):

@@ -20,6 +20,7 @@ from backend.measurement import DEFAULT_SAMPLING, fit_report, iterate_captures, 
 from tests.app.fakes import FakeModel
 
 CURVE = {"mean", "std", "spread", "n", "left_out", "definition", "model", "sampling", "intensities"}
+CURVE |= {"heads", "kinds", "tokens", "others"}
 
 
 class Silent(FakeModel):
