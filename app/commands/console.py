@@ -69,13 +69,18 @@ def read_precision(value: str) -> Precision:
     return Precision(choice("precision", value, list(Precision)))
 
 
+def check_adapter(adapter: Path | None) -> None:
+    """Refuse, before any work, an adapter that is not there."""
+    if adapter is not None and not adapter.is_dir():
+        raise UserError(f"Expected an adapter's folder, found none at {adapter}; check the path.")
+
+
 def load_with_adapter(spec: ModelSpec, adapter: Path | None, precision: Precision = Precision.FULL):
     """A loaded model, with the adapter of that folder where one is given."""
     from backend.families import load_model
     from backend.models.downloads import bring_here
 
-    if adapter is not None and not adapter.is_dir():
-        raise UserError(f"Expected an adapter's folder, found none at {adapter}; check the path.")
+    check_adapter(adapter)
     quiet_transformers()
     return load_model(follow_to_end(bring_here(spec)), adapter, precision)
 

@@ -23,6 +23,7 @@ from app.commands.console import (
     Seed,
     Temperature,
     Weights,
+    check_adapter,
     check_fit,
     check_parent,
     check_tasks,
@@ -85,6 +86,7 @@ def measure(
         raise UserError(f"Expected two files, got {json_file} for both the curves and the targets; rename one.")
     for path in (json_file, targets_out):
         check_parent(path)
+    check_adapter(adapter)
     check_sampling(Sampling(seed=seed, temperature=temperature, guidance=guidance))
     settings: dict[str, Any] = {"definition": counted, "seed": seed, "guidance": guidance, "temperature": temperature}
     settings |= {
