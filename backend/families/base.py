@@ -22,6 +22,7 @@ from aia.probe import Probe
 from backend.families.decoding import TokenChooser, branches_of, positions_of, stop_if
 from backend.interface import CancelFlag, Event, Finished, Looks, PictureGrown, TextGrown, UserError
 from backend.kept.captures import MOST_DRAWN, Capture, CaptureKey, Sampling
+from backend.kept.rounding import round_if_large
 from backend.models.loading import load_pretrained, name_precision, quantisation_settings, weights_revision
 from backend.models.specs import ModelSpec, Precision
 from backend.pictures import picture_to_png, pixels_sha256
@@ -277,7 +278,7 @@ class FamilyModel:
         cross_positions: torch.Tensor,
     ) -> Capture:
         """Assemble a capture; the row of a token that was made but never fed back does not exist."""
-        mass = probe.mass().float().cpu().numpy()  # [C, L, H, Q, G]
+        mass = round_if_large(probe.mass().float().cpu().numpy())  # [C, L, H, Q, G]
         rows = mass.shape[3]
         fed = strings[: rows - 1]
         return Capture(

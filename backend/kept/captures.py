@@ -18,8 +18,10 @@ import numpy as np
 from PIL import Image
 
 from aia.intensity import GROUPS, Definition, Task, head_intensity, intensity
+from backend.kept.rounding import from_parts, is_rounded, to_parts
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # of what a capture is, and of files with masses as float32
+ROUNDED_VERSION = 2  # of files whose masses take two bytes each; see `rounding.py`
 
 # The largest capture foreseen: a 32-layer, 32-head model drawing 90 × 91 tokens with guidance has
 # masses of 2 × 32 × 32 × 8190 × 8 float32 = 512 MiB.
@@ -44,7 +46,8 @@ _OPTIONAL_DTYPES = {
     "drawn": np.dtype(np.float16),
     "made_ids": np.dtype(np.int32),
 }
-_ALL_DTYPES = _DTYPES | _OPTIONAL_DTYPES
+_PARTS = "mass_parts"  # instead of the masses, in files of the second version
+_ALL_DTYPES = _DTYPES | _OPTIONAL_DTYPES | {_PARTS: np.dtype(np.uint8)}
 _HEADER_FIELDS = ("format_version", "key", "text", "tokens", "token_groups", "grid", "seconds", "created")
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -101,7 +104,8 @@ class Capture:
 
     - `tokens`, `token_groups`: the whole sequence fed to the model, in order, as strings and groups;
     - `mass` float32 [C, L, H, Q, G]: masses over groups sum to 1. C is 1, or 2 for a drawing with
-      guidance (conditional, unconditional). Row q is decoding step q; row 0 is the prefill step;
+      guidance (conditional, unconditional). Row q is decoding step q; row 0 is the prefill step. A large capture's are
+      rounded to 1 / 65,535 (see `rounding.py`) and sum to 1 within 6.2e-5;
     - `query_positions` int32 [Q]: position in `tokens` of each row's query;
     - `cross` float16 [L, Q, X]: head-averaged attention of each row on single keys of the other
       modality (patches for an answer, prompt words for a drawing), conditional branch;
@@ -206,14 +210,16 @@ class CaptureTooLarge(CaptureFormatError):
 def capture_to_npz(capture: Capture) -> bytes:
     """Pack a capture into one compressed npz without pickle; equal captures give equal bytes.
 
-    The invariant: what this returns, `capture_from_npz` reads back exactly.
+    The invariant: what this returns, `capture_from_npz` reads back exactly. Masses of a large capture, which were
+    rounded when it was made, take two bytes each.
 
     Raises:
         CaptureTooLarge: its arrays exceed `MAX_UNCOMPRESSED_BYTES`.
         CaptureFormatError: the capture itself breaks the format.
     """
+    version = ROUNDED_VERSION if is_rounded(capture.mass) else FORMAT_VERSION
     try:
-        header = json.dumps(_header_of(capture)).encode()
+        header = json.dumps(_header_of(capture, version)).encode()
     except TypeError as error:
         raise CaptureFormatError(_sentence("plain text and numbers beside its arrays", "others")) from error
     arrays = {
@@ -229,6 +235,8 @@ def capture_to_npz(capture: Capture) -> bytes:
         _require(array.dtype == _ALL_DTYPES[name], f"{name} of type {_ALL_DTYPES[name]}", str(array.dtype))
     rebuilt = _build(parse_header(arrays["header"]), arrays)
     _require(rebuilt.id == capture.id, "a key that survives being written as JSON", "one that changes")
+    if version == ROUNDED_VERSION:
+        arrays = {_PARTS: to_parts(arrays.pop("mass")), **arrays}
     return _pack(arrays)
 
 
@@ -241,9 +249,13 @@ def capture_from_npz(data: bytes) -> Capture:
     try:
         archive, members = open_archive(data)
         header = parse_header(read_array(archive, members, "header"))
-        whole = set(_DTYPES) <= set(members) <= set(_ALL_DTYPES)
-        _require(whole, f"the members {', '.join(_DTYPES)}", f"{len(members)} members")
-        return _build(header, {name: read_array(archive, members, name) for name in members})
+        needed = [*_DTYPES] if header["format_version"] == FORMAT_VERSION else [*set(_DTYPES) - {"mass"}, _PARTS]
+        whole = set(needed) <= set(members) <= {*needed, *_OPTIONAL_DTYPES}
+        _require(whole, f"the members {', '.join(needed)}", f"{len(members)} members")
+        arrays = {name: read_array(archive, members, name) for name in members}
+        if _PARTS in arrays:
+            arrays["mass"] = _join_parts(arrays.pop(_PARTS))
+        return _build(header, arrays)
     except CaptureFormatError:
         raise
     except Exception as error:
@@ -252,6 +264,12 @@ def capture_from_npz(data: bytes) -> Capture:
         raise CaptureFormatError(
             "Expected a capture file, but this one is damaged or something else: run the prompt again for a new one."
         ) from error
+
+
+def _join_parts(parts: np.ndarray) -> np.ndarray:
+    good = parts.ndim == 6 and parts.shape[0] == 2 and parts.shape[4] == len(GROUPS)
+    _require(good, f"masses of two bytes in shape [2, C, L, H, {len(GROUPS)}, Q]", str(list(parts.shape)))
+    return from_parts(parts)
 
 
 def _sentence(expected: str, got: str, remedy: str = "run the prompt again to make a new one") -> str:
@@ -267,9 +285,9 @@ def _mib(size_bytes: int) -> str:
     return f"{size_bytes / 2**20:.1f} MiB"
 
 
-def _header_of(capture: Capture) -> dict[str, Any]:
+def _header_of(capture: Capture, version: int) -> dict[str, Any]:
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": version,
         "key": capture.key.plain(),
         "text": capture.text,
         "tokens": list(capture.tokens),
@@ -308,7 +326,7 @@ def open_archive(data: bytes) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInf
     infos = archive.infolist()
     members = {info.filename.removesuffix(".npy"): info for info in infos}
     _require(len(members) == len(infos) and "header" in members, "each member once, with a header", "other members")
-    size = sum(info.file_size for info in infos)
+    size = sum(info.file_size * (2 if name == _PARTS else 1) for name, info in members.items())  # as float32
     _require(size <= MAX_UNCOMPRESSED_BYTES, f"at most {_mib(MAX_UNCOMPRESSED_BYTES)} unpacked", _mib(size))
     # Other methods (bzip2, lzma) unpack whole blocks whatever size was declared.
     known = all(info.compress_type in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED) for info in infos)
@@ -344,8 +362,8 @@ def parse_header(header: np.ndarray) -> dict[str, Any]:
     _require(type(values) is dict, "a header of named fields", "something else")
     version = values.get("format_version")
     _require(
-        type(version) is int and version == FORMAT_VERSION,
-        f"format version {FORMAT_VERSION}",
+        type(version) is int and version in (FORMAT_VERSION, ROUNDED_VERSION),
+        f"format version {FORMAT_VERSION} or {ROUNDED_VERSION}",
         f"version {version}, written by another version of AIA Lens" if type(version) is int else "no version",
     )
     _require(set(values) == set(_HEADER_FIELDS), f"the fields {', '.join(_HEADER_FIELDS)}", "others")
@@ -378,7 +396,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Capture:
         seconds=seconds,
         created=created,
         picture_png=check_picture(_as_bytes(arrays["picture_png"])),
-        **{name: arrays[name] for name in list(_ALL_DTYPES)[2:] if name in arrays},
+        **{name: array for name, array in arrays.items() if name not in ("header", "picture_png")},
     )
 
 

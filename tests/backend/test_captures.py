@@ -66,7 +66,7 @@ def make_capture(prompt: str = "a red circle", branches: int = 2, queries: int =
 def assert_same(left: Capture, right: Capture) -> None:
     for field in fields(Capture):
         a, b = getattr(left, field.name), getattr(right, field.name)
-        if field.name in ARRAYS:
+        if isinstance(a, np.ndarray):
             assert a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes(), field.name
         else:
             assert a == b and type(a) is type(b), field.name
@@ -178,17 +178,17 @@ def test_a_capture_too_large_to_be_kept_is_told_apart(monkeypatch):
         capture_to_npz(make_capture())
 
 
-@pytest.mark.parametrize("version", [0, 2, True, None, "1", 1.0])
+@pytest.mark.parametrize("version", [0, 3, True, None, "1", 1.0])
 def test_another_format_version_is_named(version):
-    with pytest.raises(CaptureFormatError, match="must have format version 1") as caught:
+    with pytest.raises(CaptureFormatError, match="must have format version 1 or 2") as caught:
         capture_from_npz(with_header(format_version=version))
     assert_one_sentence(str(caught.value))
 
 
 def test_another_version_is_named_even_if_its_members_differ():
-    members = unpack(with_header(format_version=2))
+    members = unpack(with_header(format_version=3))
     members["brand_new.npy"] = members.pop("cross.npy")
-    with pytest.raises(CaptureFormatError, match="version 2, written by another version"):
+    with pytest.raises(CaptureFormatError, match="version 3, written by another version"):
         capture_from_npz(pack(members))
 
 
