@@ -22,6 +22,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from aia.fused import attend_with_columns
 from aia.intensity import GROUPS, PAD_GROUP
+from aia.knockout import Knockout
 
 ATTENTION_NAME = "aia_probe"
 
@@ -57,12 +58,17 @@ def probe_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     probe: Probe | None = None,
+    knockout: Knockout | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
-    """Attend as transformers' SDPA does; let the probe look on if one is handed in.
+    """Attend as transformers' SDPA does; let the probe look on if one is handed in, and forbid what a knock-out says.
 
     query [B, H, Q, D], key and value [B, H or fewer, K, D] → output [B, Q, H, D], and no map.
     """
+    if knockout is not None:
+        causal = kwargs.get("is_causal")
+        causal = getattr(module, "is_causal", True) if causal is None else causal
+        attention_mask = knockout.mask(module, query, key, attention_mask, causal)
     if probe is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     return probe.attend(module, query, key, value, attention_mask, **kwargs), None
