@@ -18,8 +18,9 @@ from PIL import Image
 from transformers import AutoProcessor, DynamicCache, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from aia.intensity import GROUPS, Group, Task, group_index
+from aia.knockout import Knockout
 from aia.probe import Probe
-from backend.families.decoding import TokenChooser, branches_of, positions_of, stop_if
+from backend.families.decoding import TokenChooser, branches_of, looking_on, positions_of, stop_if
 from backend.interface import CancelFlag, Event, Finished, Looks, PictureGrown, TextGrown, UserError
 from backend.kept.captures import MOST_DRAWN, Capture, CaptureKey, Sampling
 from backend.kept.rounding import round_if_large
@@ -103,15 +104,34 @@ class FamilyModel:
         """What the pass of an answer token wants; `made` counts the answer tokens before it."""
         return {"input_ids": torch.tensor([[token]], device=self.device)}
 
+    def later_inputs(self, whole: Prefill, start: int) -> dict[str, torch.Tensor]:
+        """What a pass of the tokens from `start` on wants: those before are in the cache, pictures among them."""
+        inputs = self.first_inputs(whole)
+        return {name: inputs[name][..., start:] for name in ("input_ids", "position_ids") if name in inputs}
+
     def stop_tokens(self) -> frozenset[int]:
         """Tokens that end an answer."""
         return frozenset({self.tokenizer.eos_token_id})
 
     def image_codes(
-        self, prefill: Prefill, sampling: Sampling, probe: Probe | None = None, cancel: CancelFlag | None = None
+        self,
+        prefill: Prefill,
+        sampling: Sampling,
+        probe: Probe | None = None,
+        cancel: CancelFlag | None = None,
+        knockout: Knockout | None = None,
     ) -> Iterator[int]:
-        """The image tokens in the order they are made; `probe` is handed to every pass and extended."""
+        """The image tokens in the order they are made; `probe` and `knockout` go to every pass."""
         raise NotImplementedError
+
+    @property
+    def drawing_codes(self) -> torch.Tensor:
+        """Ids among which each patch of a drawing is chosen, ascending."""
+        raise NotImplementedError
+
+    def code_names(self) -> dict[str, int]:
+        """Every image token by what `describe_code` says of it."""
+        return {self.describe_code(code): code for code in self.drawing_codes.tolist()}
 
     def branch_groups(self, prefill: Prefill, sampling: Sampling) -> torch.Tensor:
         """Key groups [C, N] of a drawing's branches, the conditional one first: by default alike."""
@@ -198,13 +218,18 @@ class FamilyModel:
 
     @torch.inference_mode()
     def answer_tokens(
-        self, prefill: Prefill, sampling: Sampling, probe: Probe | None = None, cancel: CancelFlag | None = None
+        self,
+        prefill: Prefill,
+        sampling: Sampling,
+        probe: Probe | None = None,
+        cancel: CancelFlag | None = None,
+        knockout: Knockout | None = None,
     ) -> Iterator[int]:
         """Token ids of the answer, without the end token."""
         choose, stops = TokenChooser(sampling), self.stop_tokens()
         cache = DynamicCache(config=self.text_config)
         inputs = self.first_inputs(prefill)
-        passing = {} if probe is None else {"probe": probe}
+        passing = looking_on(probe, knockout)
         for made in range(sampling.max_new_tokens):
             stop_if(cancel)
             logits = self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1, **passing).logits

@@ -10,6 +10,8 @@ import re
 import torch
 
 from aia.intensity import Group, group_index
+from aia.knockout import Knockout
+from aia.probe import Probe
 from backend.interface import CancelFlag, Cancelled, UserError
 from backend.kept.captures import Sampling
 
@@ -53,6 +55,11 @@ def mark_last_image_token(groups: list[Group]) -> None:
     """Set the last image token of a sequence apart, in place; nothing where there is none."""
     if Group.IMAGE in groups:
         groups[len(groups) - 1 - groups[::-1].index(Group.IMAGE)] = Group.IMAGE_LAST
+
+
+def looking_on(probe: Probe | None, knockout: Knockout | None) -> dict[str, Probe | Knockout]:
+    """The keywords of a pass that a probe looks on and a knock-out cuts; none of those that are None."""
+    return {name: one for name, one in (("probe", probe), ("knockout", knockout)) if one is not None}
 
 
 def stop_if(cancel: CancelFlag | None) -> None:

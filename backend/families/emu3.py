@@ -24,9 +24,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, Emu3ForConditionalGeneration, GenerationConfig
 
 from aia.intensity import PAD_GROUP, Group, group_index
+from aia.knockout import Knockout
 from aia.probe import Probe
 from backend.families.base import IMAGE_GROUPS, FamilyModel, Prefill, hide_unmade
-from backend.families.decoding import TokenChooser, branches_of, guide, parse_size, positions_of, stop_if
+from backend.families.decoding import TokenChooser, branches_of, guide, looking_on, parse_size, positions_of, stop_if
 from backend.families.spans import SENTINEL, fill, tokenise
 from backend.interface import CancelFlag, UserError
 from backend.kept.captures import CaptureKey, Sampling
@@ -177,16 +178,33 @@ class Emu3Model(FamilyModel):
         groups = [p.groups for p in prefills]
         return ids, pad_sequence(groups, batch_first=True, padding_value=PAD_GROUP, padding_side="left")
 
+    @property
+    def drawing_codes(self) -> torch.Tensor:
+        return self.visual_ids.sort().values
+
+    def code_names(self) -> dict[str, int]:
+        return {**super().code_names(), self.describe_code(self.row_end): self.row_end}
+
     def image_codes(
-        self, prefill: Prefill, sampling: Sampling, probe: Probe | None = None, cancel: CancelFlag | None = None
+        self,
+        prefill: Prefill,
+        sampling: Sampling,
+        probe: Probe | None = None,
+        cancel: CancelFlag | None = None,
+        knockout: Knockout | None = None,
     ) -> Iterator[int]:
         """Token ids of the patches in raster order and of the row ends, with guidance where it is above 1."""
-        for tokens in self._made_tokens([prefill], sampling, probe, cancel):
+        for tokens in self._made_tokens([prefill], sampling, probe, cancel, knockout):
             yield tokens[0]
 
     @torch.inference_mode()
     def _made_tokens(
-        self, prefills: list[Prefill], sampling: Sampling, probe: Probe | None = None, cancel: CancelFlag | None = None
+        self,
+        prefills: list[Prefill],
+        sampling: Sampling,
+        probe: Probe | None = None,
+        cancel: CancelFlag | None = None,
+        knockout: Knockout | None = None,
     ) -> Iterator[list[int]]:
         """One image token of each drawing per step; all drawings have one size.
 
@@ -199,7 +217,7 @@ class Emu3Model(FamilyModel):
         seen = torch.nn.functional.pad(groups != PAD_GROUP, (0, total), value=True)
         positions = (seen.cumsum(1) - 1).clamp(min=0)
         padded, row_ends = not seen.all(), [self.row_end] * len(prefills)
-        start, end, passing = 0, ids.shape[1], {} if probe is None else {"probe": probe}
+        start, end, passing = 0, ids.shape[1], looking_on(probe, knockout)
         for made in range(1, total + 1):
             stop_if(cancel)
             hidden = self.model.model.text_model(

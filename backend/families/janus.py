@@ -15,9 +15,10 @@ from PIL import Image
 from transformers import DynamicCache, GenerationConfig, JanusForConditionalGeneration
 
 from aia.intensity import Group
+from aia.knockout import Knockout
 from aia.probe import Probe
 from backend.families.base import FamilyModel, Prefill, hide_unmade
-from backend.families.decoding import TokenChooser, branches_of, guide, stop_if
+from backend.families.decoding import TokenChooser, branches_of, guide, looking_on, stop_if
 from backend.families.spans import SENTINEL, fill, tokenise
 from backend.interface import CancelFlag
 from backend.kept.captures import Sampling
@@ -103,9 +104,18 @@ class JanusModel(FamilyModel):
 
     # --- generation ---
 
+    @property
+    def drawing_codes(self) -> torch.Tensor:
+        return torch.arange(self.model.config.vq_config.num_embeddings, device=self.device)
+
     @torch.inference_mode()
     def image_codes(
-        self, prefill: Prefill, sampling: Sampling, probe: Probe | None = None, cancel: CancelFlag | None = None
+        self,
+        prefill: Prefill,
+        sampling: Sampling,
+        probe: Probe | None = None,
+        cancel: CancelFlag | None = None,
+        knockout: Knockout | None = None,
     ) -> Iterator[int]:
         """The image codes in raster order, with classifier-free guidance where it is above 1.
 
@@ -115,7 +125,7 @@ class JanusModel(FamilyModel):
         choose = TokenChooser(sampling)
         cache = DynamicCache(config=self.model.config.text_config)
         embeds = self.model.get_input_embeddings()(self._branches(prefill, sampling))
-        passing = {} if probe is None else {"probe": probe}
+        passing = looking_on(probe, knockout)
         for _ in range(self.grid[0] * self.grid[1]):
             stop_if(cancel)
             output = self.model.model.language_model(

@@ -96,6 +96,12 @@ class FamilyTraining:
             rows.append(self._image_learnt(self.drawing(sample, made, drop), made.flatten().tolist(), float(not drop)))
         return Batch(Task.GENERATION, **self._pad(rows), **self.collate_codes(rows, codes))
 
+    def drawn_batch(self, prefill: Prefill, made: list[int], copies: int = 1) -> Batch:
+        """Copies of one drawing of image tokens that are known, the first of them at least."""
+        row = self._image_learnt(prefill, made, 1.0)
+        codes = torch.tensor(made, device=self.family.device).expand(copies, -1)
+        return Batch(Task.GENERATION, **self._pad([row] * copies), **self.collate_codes([row] * copies, codes))
+
     def check_texts(self, sample: Sample) -> list[tuple[str, Group]]:
         """Questions and answers in order, trimmed. Raises `UserError` for a control token in one."""
         texts = []

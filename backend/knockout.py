@@ -1,0 +1,187 @@
+"""Does it matter? How much less likely an answer or a drawing gets when it may not look at the other modality.
+
+Owns which keys are forbidden to which rows in which windows of layers, the controls, and the report. Knows a loaded
+model of a family and captures; no store, no page. Masks are `aia.knockout`'s, passes `backend.families.forced`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from aia.intensity import KEY_GROUPS, Definition, Task
+from aia.knockout import Knockout, layer_windows, random_keys
+from backend.families.base import FamilyModel
+from backend.families.decoding import branches_of, positions_of, stop_if
+from backend.families.forced import Forced, force, prefill_of, read_made
+from backend.interface import CancelFlag, UserError
+from backend.kept.captures import Capture
+from backend.kept.knockouts import Control, KnockoutReport, Settings, Way
+from backend.pictures import picture_to_png
+
+MOST_DRAWS = 16
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Windows of layers passed so far, controls among them."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Remade:
+    """What the model makes with the window knocked out, everything else alike.
+
+    `text` of an answer; `picture_png` of a drawing, and `changed`, in raster order, whether each patch has another code
+    than in the capture (None where the capture does not say which it had).
+    """
+
+    text: str = ""
+    picture_png: bytes = b""
+    changed: tuple[bool | None, ...] = ()
+
+
+def default_width(layers: int) -> int:
+    """A fifth of the layers, as in Geva et al. 2023 (10 of 48), at least one."""
+    return max(1, round(layers / 5))
+
+
+def check_settings(settings: Settings, layers: int) -> None:
+    """Raises `UserError` for a window or a number of controls out of range."""
+    if not 1 <= settings.width <= layers:
+        raise UserError(f"Expected a window of 1 to {layers} layers, got {settings.width}; change it.")
+    if not 0 <= settings.draws <= MOST_DRAWS:
+        raise UserError(f"Expected 0 to {MOST_DRAWS} random controls, got {settings.draws}; change it.")
+
+
+def knock_out(
+    model: FamilyModel, capture: Capture, settings: Settings, cancel: CancelFlag | None = None
+) -> Iterator[Progress | KnockoutReport]:
+    """Knock each window of layers out of a capture's sequence, teacher-forced: progress, then the report.
+
+    Raises `UserError` where there is nothing to score or to forbid, `Cancelled` when the flag was set.
+    """
+    check_settings(settings, capture.layers)
+    targets, first = _targets(model, capture, settings.way)
+    forced = force(model, capture, first)
+    windows = torch.cat(
+        [layer_windows(capture.layers, settings.width), torch.ones(1, capture.layers, dtype=torch.bool)]
+    )
+    plan = _plan_keys(forced, targets, first, settings)
+    total, done = len(windows) * len(plan.keys), 0
+    found: list[torch.Tensor] = []  # per kind of keys: [L + 1, n]
+    likeliest: list[torch.Tensor] = []
+    plain = forced.score()
+    for keys in plan.keys:
+        parts = []
+        for part in windows.split(min(forced.most_copies, len(windows))):
+            stop_if(cancel)
+            yield Progress(done, total)
+            parts.append(forced.score(Knockout(keys, part, first), len(part)))
+            done += len(part)
+        found.append(torch.cat([part.log_probabilities for part in parts]))
+        likeliest.append(torch.cat([part.likeliest for part in parts]))
+    yield Progress(done, total)
+    drops = [plain.log_probabilities - one for one in found]
+    yield KnockoutReport(
+        tokens=forced.tokens,
+        keys=len(targets),
+        rows=len(forced.groups) - first,
+        log_probabilities=_plain(plain.log_probabilities[0]),
+        drops=[_plain(row) for row in drops[0][:-1]],
+        all_layers=_plain(drops[0][-1]),
+        likeliest=int(plain.likeliest.sum()),
+        window_likeliest=likeliest[0][:-1].sum(1).tolist(),
+        all_likeliest=int(likeliest[0][-1].sum()),
+        controls=_controls(plan, drops),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which keys to forbid, bool [1, R, K] each: the targets first, then per draw other keys, and as few targets."""
+
+    keys: list[torch.Tensor]
+    draws: int
+    keys_per_row: float  # of a control
+    matched: bool  # whether the targets were thinned out to the controls' number
+
+
+def _targets(model: FamilyModel, capture: Capture, way: Way) -> tuple[torch.Tensor, int]:
+    """Positions of the keys to forbid, and of the first row they are forbidden to.
+
+    The keys are those of the strict definition: image tokens alone, or the prompt's words alone.
+    """
+    prefill = prefill_of(model, capture)
+    targets = positions_of(prefill.groups, tuple(KEY_GROUPS[Definition.STRICT][capture.task]))
+    if not len(targets):
+        what = "a word in the prompt" if capture.task == Task.GENERATION else "an image"
+        raise UserError(f"Expected {what} to look at, got none; run another prompt.")
+    return targets, (prefill.length - 1 if way == Way.DIRECT else int(targets[-1]) + 1)
+
+
+def _plan_keys(forced: Forced, targets: torch.Tensor, first: int, settings: Settings) -> _Plan:
+    """A control takes as many other keys from each row as it has targets, but at most half of what it sees of them."""
+    length = len(forced.groups)
+    wanted = torch.zeros(1, 1, first, dtype=torch.bool)
+    wanted[..., targets.cpu()] = True
+    rows = torch.arange(first, length)
+    seen = torch.arange(length)[None] < rows[:, None]  # a row's own key is never forbidden
+    is_target = torch.nn.functional.pad(wanted[0, 0], (0, length - first))
+    others = seen & ~is_target
+    counts = torch.minimum(torch.tensor(len(targets)), others.sum(1) // 2)
+    matched = float((counts == len(targets)).float().mean()) < 0.9
+    generator, keys = torch.Generator().manual_seed(settings.seed), [wanted]
+    for _ in range(settings.draws):
+        keys.append(random_keys(others, counts, generator)[None])
+        if matched:
+            keys.append(random_keys(is_target.expand(len(rows), -1), counts, generator)[None])
+    return _Plan(keys, settings.draws, float(counts.float().mean()), matched)
+
+
+def _controls(plan: _Plan, drops: list[torch.Tensor]) -> Control | None:
+    """Drops of the controls, the mean over tokens of each draw; None where none was asked for."""
+    if not plan.draws:
+        return None
+    means = torch.stack(drops[1:]).mean(-1)  # [draws or twice as many, L + 1]
+    step = 2 if plan.matched else 1
+    return Control(
+        keys_per_row=round(plan.keys_per_row, 3),
+        others=[_plain(row) for row in means[::step]],
+        fewer_targets=[_plain(row) for row in means[1::2]] if plan.matched else [],
+    )
+
+
+def _plain(values: torch.Tensor) -> list[float]:
+    return [round(value, 5) for value in values.double().tolist()]
+
+
+def remake(
+    model: FamilyModel, capture: Capture, way: Way, layers: list[int], cancel: CancelFlag | None = None
+) -> Remade:
+    """Answer or draw again, same seed and settings, with these layers (from 0) knocked out. Raises as `knock_out`.
+
+    With guidance only the branch that sees the prompt loses it.
+    """
+    if not layers or not 0 <= min(layers) <= max(layers) < capture.layers:
+        raise UserError(f"Expected layers from 1 to {capture.layers} to knock out, got others; choose a window again.")
+    targets, first = _targets(model, capture, way)
+    prefill, sampling = prefill_of(model, capture), capture.key.sampling
+    branches = branches_of(sampling) if capture.task == Task.GENERATION else 1
+    keys = torch.zeros(branches, 1, first, dtype=torch.bool)
+    keys[0, 0, targets.cpu()] = True
+    chosen = torch.zeros(branches, capture.layers, dtype=torch.bool)
+    chosen[:, layers] = True
+    knockout = Knockout(keys, chosen, first)
+    if capture.task == Task.UNDERSTANDING:
+        made = list(model.answer_tokens(prefill, sampling, cancel=cancel, knockout=knockout))
+        return Remade(text=model.tokenizer.decode(made, skip_special_tokens=True))
+    codes = list(model.image_codes(prefill, sampling, cancel=cancel, knockout=knockout))
+    before = read_made(model, capture, prefill)
+    rows = capture.patch_rows.tolist()
+    changed = tuple(codes[row] != before[row] if row < len(before) else None for row in rows)
+    return Remade(picture_png=picture_to_png(model.draw(codes, prefill.grid)), changed=changed)
