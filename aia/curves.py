@@ -100,11 +100,11 @@ def task_correlation(
     layers = [rows.shape[1] for rows in sets]
     if layers[0] != layers[1]:
         raise ValueError(f"expected both tasks over the same layers, got {layers}; measure both on one model")
-    r = float(_pearson(*(rows.mean(0) for rows in sets)))
+    r = float(correlate_curves(*(rows.mean(0) for rows in sets)))
     if math.isnan(r) or min(map(len, sets)) < 2:
         return Correlation(r, math.nan, math.nan)
     rng = np.random.default_rng(seed)
-    drawn = _pearson(*(_resampled_means(rows, resamples, rng) for rows in sets))
+    drawn = correlate_curves(*(_resampled_means(rows, resamples, rng) for rows in sets))
     drawn = drawn[~np.isnan(drawn)]  # a draw may be constant though the whole is not
     if not drawn.size:
         return Correlation(r, math.nan, math.nan)
@@ -132,7 +132,7 @@ def _resampled_means(rows: np.ndarray, resamples: int, rng: np.random.Generator)
     return rng.multinomial(count, np.full(count, 1 / count), size=resamples) @ rows / count
 
 
-def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def correlate_curves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Correlation over the last axis: [..., L] twice → [...], NaN where a curve is constant or shorter than 3."""
     if a.shape[-1] < 3:
         return np.full(a.shape[:-1], np.nan)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from app.commands import bench as bench_commands
+from app.commands import knockout as knockout_commands
 from app.commands import measuring as measuring_commands
 from app.commands import models as model_commands
 from app.commands import training as training_commands
@@ -142,5 +143,6 @@ cli.command()(bench_commands.bench)
 cli.command()(model_commands.models)
 cli.command()(model_commands.fidelity)
 cli.command()(measuring_commands.measure)
+cli.command()(knockout_commands.knockout)
 cli.command()(training_commands.finetune)
 cli.command()(training_commands.study)

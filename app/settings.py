@@ -35,6 +35,10 @@ class Settings:
         return self.data / "measurements"
 
     @property
+    def knockouts(self) -> Path:
+        return self.data / "knockouts"
+
+    @property
     def uploads(self) -> Path:
         return self.data / "uploads"
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -25,6 +26,8 @@ from backend.models.specs import SPECS, ModelSpec, Precision, find_spec
 from backend.people.queue import FairQueue, Ticket
 
 logger = logging.getLogger(__name__)
+
+Step = TypeVar("Step")
 
 UNDERSTANDING_SAMPLING = Sampling(temperature=0.0, guidance=1.0, max_new_tokens=64)
 GENERATION_SAMPLING = Sampling(temperature=0.5, guidance=1.5)
@@ -241,6 +244,25 @@ class Engine:
                     yield event
         if finished is not None:
             yield finished  # whoever looks at it now holds nobody up
+
+    def work_on(
+        self,
+        wanted: Wanted,
+        what: str,
+        start: Callable[[UnifiedModel], Iterator[Step]],
+        cancel: CancelFlag | None = None,
+    ) -> Iterator[Event | Step]:
+        """Other work on a model, in its turn and alone with it: what to tell meanwhile, then the work's own steps.
+
+        `what` names the kind of work, for the queue to learn how long it takes. Raises as `understand`.
+        """
+        here = yield from bring_here(wanted.spec, cancel)
+        with self.queue.join(work=f"{here.name} {what}") as ticket:
+            yield from self.turn(ticket, cancel)
+            if self._source is None or self._source[0].name != here.name:
+                yield Preparing(f"loading {here.title}")
+            with self._lock:
+                yield from start(self._prepare(replace(wanted, spec=here)))
 
     def turn(self, ticket: Ticket, cancel: CancelFlag | None = None) -> Iterator[Event]:
         """Wait for one's turn: what to tell meanwhile. Raises `Cancelled` when the flag is set."""

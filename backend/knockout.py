@@ -6,6 +6,7 @@ model of a family and captures; no store, no page. Masks are `aia.knockout`'s, p
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,10 +19,8 @@ from backend.families.decoding import branches_of, positions_of, stop_if
 from backend.families.forced import Forced, force, prefill_of, read_made
 from backend.interface import CancelFlag, UserError
 from backend.kept.captures import Capture
-from backend.kept.knockouts import Control, KnockoutReport, Settings, Way
+from backend.kept.knockouts import MOST_DRAWS, Control, Cut, KnockoutReport, Remade, Settings, Way
 from backend.pictures import picture_to_png
-
-MOST_DRAWS = 16
 
 
 @dataclass(frozen=True)
@@ -30,19 +29,6 @@ class Progress:
 
     done: int
     total: int
-
-
-@dataclass(frozen=True)
-class Remade:
-    """What the model makes with the window knocked out, everything else alike.
-
-    `text` of an answer; `picture_png` of a drawing, and `changed`, in raster order, whether each patch has another code
-    than in the capture (None where the capture does not say which it had).
-    """
-
-    text: str = ""
-    picture_png: bytes = b""
-    changed: tuple[bool | None, ...] = ()
 
 
 def default_width(layers: int) -> int:
@@ -144,15 +130,15 @@ def _plan_keys(forced: Forced, targets: torch.Tensor, first: int, settings: Sett
 
 
 def _controls(plan: _Plan, drops: list[torch.Tensor]) -> Control | None:
-    """Drops of the controls, the mean over tokens of each draw; None where none was asked for."""
+    """Drops of the controls by draw, summed over tokens; None where none was asked for."""
     if not plan.draws:
         return None
-    means = torch.stack(drops[1:]).mean(-1)  # [draws or twice as many, L + 1]
+    totals = torch.stack(drops[1:]).sum(-1)  # [draws or twice as many, L + 1]
     step = 2 if plan.matched else 1
     return Control(
         keys_per_row=round(plan.keys_per_row, 3),
-        others=[_plain(row) for row in means[::step]],
-        fewer_targets=[_plain(row) for row in means[1::2]] if plan.matched else [],
+        others=[_plain(row) for row in totals[::step]],
+        fewer_targets=[_plain(row) for row in totals[1::2]] if plan.matched else [],
     )
 
 
@@ -160,28 +146,26 @@ def _plain(values: torch.Tensor) -> list[float]:
     return [round(value, 5) for value in values.double().tolist()]
 
 
-def remake(
-    model: FamilyModel, capture: Capture, way: Way, layers: list[int], cancel: CancelFlag | None = None
-) -> Remade:
-    """Answer or draw again, same seed and settings, with these layers (from 0) knocked out. Raises as `knock_out`.
+def remake(model: FamilyModel, capture: Capture, cut: Cut, cancel: CancelFlag | None = None) -> Remade:
+    """Answer or draw again, same seed and settings, with layers knocked out. Raises as `knock_out`.
 
     With guidance only the branch that sees the prompt loses it.
     """
-    if not layers or not 0 <= min(layers) <= max(layers) < capture.layers:
-        raise UserError(f"Expected layers from 1 to {capture.layers} to knock out, got others; choose a window again.")
-    targets, first = _targets(model, capture, way)
+    if max(cut.layers) >= capture.layers:
+        raise UserError(f"Expected layers of the {capture.layers} that there are, got others; choose a window again.")
+    targets, first = _targets(model, capture, cut.way)
     prefill, sampling = prefill_of(model, capture), capture.key.sampling
     branches = branches_of(sampling) if capture.task == Task.GENERATION else 1
     keys = torch.zeros(branches, 1, first, dtype=torch.bool)
     keys[0, 0, targets.cpu()] = True
-    chosen = torch.zeros(branches, capture.layers, dtype=torch.bool)
-    chosen[:, layers] = True
-    knockout = Knockout(keys, chosen, first)
+    layers = torch.zeros(branches, capture.layers, dtype=torch.bool)
+    layers[:, cut.layers] = True
+    knockout = Knockout(keys, layers, first)
     if capture.task == Task.UNDERSTANDING:
         made = list(model.answer_tokens(prefill, sampling, cancel=cancel, knockout=knockout))
         return Remade(text=model.tokenizer.decode(made, skip_special_tokens=True))
     codes = list(model.image_codes(prefill, sampling, cancel=cancel, knockout=knockout))
     before = read_made(model, capture, prefill)
-    rows = capture.patch_rows.tolist()
-    changed = tuple(codes[row] != before[row] if row < len(before) else None for row in rows)
-    return Remade(picture_png=picture_to_png(model.draw(codes, prefill.grid)), changed=changed)
+    changed = [codes[row] != before[row] if row < len(before) else None for row in capture.patch_rows.tolist()]
+    picture = picture_to_png(model.draw(codes, prefill.grid))
+    return Remade(picture=base64.b64encode(picture).decode(), changed=changed)

@@ -9,7 +9,8 @@ import hashlib
 import json
 import logging
 from enum import StrEnum
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 MOST_LAYERS = 512
 MOST_TOKENS = 2**16
 MOST_DRAWS = 16
-MOST_KEPT = 1000
+MOST_KEPT = 1000  # of each kind
 
 Nats = Annotated[list[float], Field(max_length=MOST_TOKENS)]
 Whole = Annotated[int, Field(ge=0, lt=2**53)]
@@ -31,7 +32,7 @@ class Way(StrEnum):
     """Which rows may not look at the other modality."""
 
     DIRECT = "direct"  # those that choose the answer's or the drawing's tokens
-    ANY = "any"  # all behind the image or the prompt, so that nothing is handed on by the words between
+    ANY = "any"  # all behind the image or the prompt, so that the words between hand nothing on
 
 
 class Settings(Plain):
@@ -43,8 +44,15 @@ class Settings(Plain):
     seed: Whole = 0
 
 
+class Cut(Plain):
+    """One set of layers and the rows that lose them: what is made again without."""
+
+    way: Way
+    layers: list[Annotated[int, Field(ge=0, lt=MOST_LAYERS)]] = Field(min_length=1, max_length=MOST_LAYERS)  # from 0
+
+
 class Control(Plain):
-    """Drops when random keys are forbidden instead, mean over tokens: [draws][L windows, then all layers]."""
+    """Drops in nats, summed over tokens, with random keys forbidden instead: [draws][L windows, then all layers]."""
 
     keys_per_row: float = Field(ge=0)  # that a row loses, the mean over rows
     others: list[Nats] = Field(min_length=1, max_length=MOST_DRAWS)  # keys of anything else
@@ -60,8 +68,8 @@ class KnockoutReport(Plain):
     """
 
     tokens: list[Annotated[str, Field(max_length=1000)]] = Field(min_length=1, max_length=MOST_TOKENS)
-    keys: Annotated[int, Field(ge=1, le=2**24)]
-    rows: Annotated[int, Field(ge=1, le=2**24)]
+    keys: int = Field(ge=1, lt=2**24)
+    rows: int = Field(ge=1, lt=2**24)
     log_probabilities: Nats
     drops: list[Nats] = Field(min_length=1, max_length=MOST_LAYERS)
     all_layers: Nats
@@ -83,42 +91,118 @@ class KnockoutReport(Plain):
             raise ValueError("both controls need as many draws")
         return self
 
+    @property
+    def total(self) -> float:
+        """Log-probability of all tokens together."""
+        return sum(self.log_probabilities)
 
-class KeptKnockout(Document):
-    kind: Literal["knockout"] = "knockout"
+    @property
+    def total_drops(self) -> list[float]:
+        """By window, summed over tokens."""
+        return [sum(row) for row in self.drops]
+
+
+class Remade(Plain):
+    """What a model makes with layers knocked out, everything else alike.
+
+    `text` of an answer; `picture` of a drawing as base64 of a PNG, and `changed`, in raster order, whether each patch
+    has another code than in the capture (None where the capture does not say which it had).
+    """
+
+    text: str = Field("", max_length=2**20)
+    picture: str = Field("", pattern=r"^[A-Za-z0-9+/=]*$")
+    changed: list[bool | None] = Field([], max_length=MOST_TOKENS)
+
+
+class AboutCapture(Document):
+    """A document whose id is that of what determines it, as a capture's is: it is found before it is made again."""
+
     capture: str = Field(pattern=r"^[0-9a-f]{24}$")
+
+    @property
+    def id(self) -> str:
+        return content_id(self.capture, self.asked)
+
+    @property
+    def asked(self) -> Plain:
+        """What was asked of the capture."""
+        raise NotImplementedError
+
+
+class KeptKnockout(AboutCapture):
+    kind: Literal["knockout"] = "knockout"
     settings: Settings
     report: KnockoutReport
 
     @property
-    def id(self) -> str:
-        """Of what determines it, as a capture's id is, so that it is found before it is computed again."""
-        return knockout_id(self.capture, self.settings)
+    def asked(self) -> Settings:
+        return self.settings
 
 
-def knockout_id(capture: str, settings: Settings) -> str:
-    """16 hexadecimal digits of the capture and what is asked of it."""
-    content = json.dumps([capture, settings.model_dump(mode="json")], sort_keys=True)
+class KeptRemade(AboutCapture):
+    kind: Literal["remade"] = "remade"
+    cut: Cut
+    remade: Remade
+
+    @property
+    def asked(self) -> Cut:
+        return self.cut
+
+
+def content_id(capture: str, asked: Plain) -> str:
+    """16 hexadecimal digits of a capture and what is asked of it."""
+    content = json.dumps([capture, asked.model_dump(mode="json")], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-class Knockouts(Documents[KeptKnockout]):
-    """The last `MOST_KEPT` in one folder. One that is lost costs a computation, so a damaged one is made again."""
+Kind = TypeVar("Kind", bound=AboutCapture)
 
-    kind, what = KeptKnockout, "knock-out"
 
-    def find(self, capture: str, settings: Settings) -> KnockoutReport | None:
+class _AboutCaptures(Documents[Kind]):
+    """The last `MOST_KEPT`. One that is lost costs a computation, so a damaged one is made again."""
+
+    def find(self, capture: str, asked: Plain) -> Kind | None:
         try:
-            return self.get(knockout_id(capture, settings)).report
+            return self.get(content_id(capture, asked))
         except UserError:
             return None
 
-    def save(self, capture: str, settings: Settings, report: KnockoutReport) -> None:
-        """Write a report down in place of what was there. A disk that refuses is logged: the result is not lost."""
-        document = KeptKnockout(created=now(), capture=capture, settings=settings, report=report)
+    def save(self, document: Kind) -> None:
+        """Write a document in place of what was there. A disk that refuses is logged: the result is not lost."""
         try:
             with alone_with(self.folder, f"{self.what}s"):
                 write_bytes_whole(self.folder / f"{document.id}.json", document.model_dump_json().encode() + b"\n")
                 drop_oldest(self._files(self.folder), MOST_KEPT)
         except UserError as error:
-            logger.warning("a knock-out was not kept: %s", error)
+            logger.warning("a %s was not kept: %s", self.what, error)
+
+
+class _Reports(_AboutCaptures[KeptKnockout]):
+    kind, what = KeptKnockout, "knock-out"
+
+
+class _Remakes(_AboutCaptures[KeptRemade]):
+    kind, what = KeptRemade, "remake"
+
+
+class Knockouts:
+    """Reports and remakes in one folder."""
+
+    def __init__(self, folder: Path):
+        self._reports, self._remakes = _Reports(folder / "reports"), _Remakes(folder / "remakes")
+
+    def report(self, capture: str, settings: Settings) -> KnockoutReport | None:
+        """A report, or None where it is not kept."""
+        found = self._reports.find(capture, settings)
+        return None if found is None else found.report
+
+    def keep_report(self, capture: str, settings: Settings, report: KnockoutReport) -> None:
+        self._reports.save(KeptKnockout(created=now(), capture=capture, settings=settings, report=report))
+
+    def remade(self, capture: str, cut: Cut) -> Remade | None:
+        """What was made without, or None where it is not kept."""
+        found = self._remakes.find(capture, cut)
+        return None if found is None else found.remade
+
+    def keep_remade(self, capture: str, cut: Cut, remade: Remade) -> None:
+        self._remakes.save(KeptRemade(created=now(), capture=capture, cut=cut, remade=remade))
