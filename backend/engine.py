@@ -67,7 +67,7 @@ def no_adapters(adapter_id: str) -> Path:
 
 def no_fine_tunes(key: CaptureKey) -> Adapter:
     if key.adapter:
-        raise UserError("Single heads need the model once more, and the adapter of this capture is not here any more.")
+        raise UserError("This needs the model once more, and the adapter of this capture is not here any more.")
     return BASE
 
 
@@ -166,22 +166,46 @@ class Engine:
         such capture, or its model, precision or adapter is not at hand.
         """
         capture = self.capture(capture_id)
-        key = capture.key
-        spec = next((spec for spec in self.specs if spec.name == key.model), None)
-        here = spec and at_hand(spec)
-        if here is None:
-            raise UserError(
-                f"Single heads need the model once more, and {key.model[:60]} is not on this machine; "
-                + ("run a prompt with it first, which fetches it." if spec else "open a capture of a known model.")
-            )
-        wanted = Wanted(here, self.find_fine_tune(key), key_precision(key))
-        with self.queue.join(work=f"{here.name} look") as ticket:
+        wanted = self.maker(capture.key)
+        with self.queue.join(work=f"{wanted.spec.name} look") as ticket:
             for _ in ticket.places():
                 pass  # whoever asks waits
             with self._lock:
                 loaded = self._prepare(wanted)
-                check_made_by(loaded, key)
+                check_made_by(loaded, capture.key)
                 return loaded.look_again(capture, rows, head)
+
+    def maker(self, key: CaptureKey) -> Wanted:
+        """The model that made a capture, as far as it is on this machine. Raises `UserError` where it is not."""
+        spec = next((spec for spec in self.specs if spec.name == key.model), None)
+        here = spec and at_hand(spec)
+        if here is None:
+            raise UserError(
+                f"This needs the model once more, and {key.model[:60]} is not on this machine; "
+                + ("run a prompt with it first, which fetches it." if spec else "open a capture of a known model.")
+            )
+        return Wanted(here, self.find_fine_tune(key), key_precision(key), key.task)
+
+    def work_on(
+        self,
+        key: CaptureKey,
+        what: str,
+        start: Callable[[UnifiedModel], Iterator[Step]],
+        cancel: CancelFlag | None = None,
+    ) -> Iterator[Event | Step]:
+        """Other work on the model that made a capture, in its turn: what to tell meanwhile, then the work's own steps.
+
+        `what` names the kind of work, for the queue to learn how long it takes. Raises as `look`; `Cancelled`.
+        """
+        wanted = self.maker(key)
+        with self.queue.join(work=f"{wanted.spec.name} {what}") as ticket:
+            yield from self.turn(ticket, cancel)
+            if self._source is None or self._source[0].name != wanted.spec.name:
+                yield Preparing(f"loading {wanted.spec.title}")
+            with self._lock:
+                loaded = self._prepare(wanted)
+                check_made_by(loaded, key)
+                yield from start(loaded)
 
     def understand(
         self,
@@ -244,25 +268,6 @@ class Engine:
                     yield event
         if finished is not None:
             yield finished  # whoever looks at it now holds nobody up
-
-    def work_on(
-        self,
-        wanted: Wanted,
-        what: str,
-        start: Callable[[UnifiedModel], Iterator[Step]],
-        cancel: CancelFlag | None = None,
-    ) -> Iterator[Event | Step]:
-        """Other work on a model, in its turn and alone with it: what to tell meanwhile, then the work's own steps.
-
-        `what` names the kind of work, for the queue to learn how long it takes. Raises as `understand`.
-        """
-        here = yield from bring_here(wanted.spec, cancel)
-        with self.queue.join(work=f"{here.name} {what}") as ticket:
-            yield from self.turn(ticket, cancel)
-            if self._source is None or self._source[0].name != here.name:
-                yield Preparing(f"loading {here.title}")
-            with self._lock:
-                yield from start(self._prepare(replace(wanted, spec=here)))
 
     def turn(self, ticket: Ticket, cancel: CancelFlag | None = None) -> Iterator[Event]:
         """Wait for one's turn: what to tell meanwhile. Raises `Cancelled` when the flag is set."""
@@ -330,7 +335,7 @@ def check_made_by(model: UnifiedModel, key: CaptureKey) -> None:
     ):
         if made != here:
             raise UserError(
-                f"Single heads need the very model that made this capture, and {key.model} has the {what} "
+                f"This needs the very model that made this capture, and {key.model} has the {what} "
                 f"{here or 'none'} here, not {made or 'none'}; run the prompt again here."
             )
 

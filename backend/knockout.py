@@ -16,7 +16,8 @@ from aia.intensity import KEY_GROUPS, Definition, Task
 from aia.knockout import Knockout, layer_windows, random_keys
 from backend.families.base import FamilyModel
 from backend.families.decoding import branches_of, positions_of, stop_if
-from backend.families.forced import Forced, force, prefill_of, read_made
+from backend.families.forced import Forced, force
+from backend.families.looking import made_again, read_again
 from backend.interface import CancelFlag, UserError
 from backend.kept.captures import Capture
 from backend.kept.knockouts import MOST_DRAWS, Control, Cut, KnockoutReport, Remade, Settings, Way
@@ -102,7 +103,7 @@ def _targets(model: FamilyModel, capture: Capture, way: Way) -> tuple[torch.Tens
 
     The keys are those of the strict definition: image tokens alone, or the prompt's words alone.
     """
-    prefill = prefill_of(model, capture)
+    prefill = read_again(model, capture)
     targets = positions_of(prefill.groups, tuple(KEY_GROUPS[Definition.STRICT][capture.task]))
     if not len(targets):
         what = "a word in the prompt" if capture.task == Task.GENERATION else "an image"
@@ -154,7 +155,7 @@ def remake(model: FamilyModel, capture: Capture, cut: Cut, cancel: CancelFlag | 
     if max(cut.layers) >= capture.layers:
         raise UserError(f"Expected layers of the {capture.layers} that there are, got others; choose a window again.")
     targets, first = _targets(model, capture, cut.way)
-    prefill, sampling = prefill_of(model, capture), capture.key.sampling
+    prefill, sampling = read_again(model, capture), capture.key.sampling
     branches = branches_of(sampling) if capture.task == Task.GENERATION else 1
     keys = torch.zeros(branches, 1, first, dtype=torch.bool)
     keys[0, 0, targets.cpu()] = True
@@ -165,7 +166,7 @@ def remake(model: FamilyModel, capture: Capture, cut: Cut, cancel: CancelFlag | 
         made = list(model.answer_tokens(prefill, sampling, cancel=cancel, knockout=knockout))
         return Remade(text=model.tokenizer.decode(made, skip_special_tokens=True))
     codes = list(model.image_codes(prefill, sampling, cancel=cancel, knockout=knockout))
-    before = read_made(model, capture, prefill)
+    before = made_again(model, capture, prefill)
     changed = [codes[row] != before[row] if row < len(before) else None for row in capture.patch_rows.tolist()]
     picture = picture_to_png(model.draw(codes, prefill.grid))
     return Remade(picture=base64.b64encode(picture).decode(), changed=changed)

@@ -65,7 +65,7 @@ def fine_tune_finder(runs: Runs) -> Callable[[CaptureKey], Adapter]:
                 return Adapter(id, float(strength or 1))
         if digest:
             raise UserError(
-                "Single heads need the model once more, and the adapter that made this capture is not here any more; "
+                "This needs the model once more, and the adapter that made this capture is not here any more; "
                 "choose a capture of another."
             )
         return BASE

@@ -129,10 +129,6 @@ class FamilyModel:
         """Ids among which each patch of a drawing is chosen, ascending."""
         raise NotImplementedError
 
-    def code_names(self) -> dict[str, int]:
-        """Every image token by what `describe_code` says of it."""
-        return {self.describe_code(code): code for code in self.drawing_codes.tolist()}
-
     def branch_groups(self, prefill: Prefill, sampling: Sampling) -> torch.Tensor:
         """Key groups [C, N] of a drawing's branches, the conditional one first: by default alike."""
         return prefill.groups.expand(branches_of(sampling), -1)

@@ -182,9 +182,6 @@ class Emu3Model(FamilyModel):
     def drawing_codes(self) -> torch.Tensor:
         return self.visual_ids.sort().values
 
-    def code_names(self) -> dict[str, int]:
-        return {**super().code_names(), self.describe_code(self.row_end): self.row_end}
-
     def image_codes(
         self,
         prefill: Prefill,

@@ -1,8 +1,8 @@
 """A stored capture's tokens forced through its model again: how likely each one is, with attention knocked out or not.
 
-Owns how a capture's sequence is read back and fed: what precedes the rows of an answer is passed once and cached, since
-it cannot change; a drawing goes through the pass that training uses. Knows no family's tokens, nor which keys are
-forbidden where (`backend.knockout`).
+Owns how the sequence is fed: what precedes the rows of an answer is passed once and cached, since it cannot change; a
+drawing goes through the pass that training uses. Knows no family's tokens, how the sequence is found again
+(`backend.families.looking`), nor which keys are forbidden where (`backend.knockout`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from aia.intensity import Group, Task, group_index
 from aia.knockout import Knockout
 from backend.families import as_trainable
 from backend.families.base import FamilyModel, Prefill
-from backend.interface import CancelFlag, UserError
+from backend.families.looking import made_again, read_again
+from backend.interface import UserError
 from backend.kept.captures import Capture
-from backend.pictures import load_picture
 
 _MOST_ELEMENTS = 2**27  # of all tensors of one pass that grow with its batch
 
@@ -46,61 +46,25 @@ class Forced(Protocol):
         ...
 
 
-def force(model: FamilyModel, capture: Capture, first: int | None = None) -> Forced:
+def force(model: FamilyModel, capture: Capture, first: int) -> Forced:
     """A capture's sequence on the model that made it; rows from position `first` on may be knocked out.
 
-    By default these are the rows that chose its tokens. Raises `UserError` where the sequence cannot be read back.
+    Raises `UserError` where the sequence cannot be read back, or has no token to score.
     """
-    prefill = prefill_of(model, capture)
-    made = read_made(model, capture, prefill)
+    prefill = read_again(model, capture)
+    made = made_again(model, capture, prefill)
+    if capture.task == Task.GENERATION:
+        return ForcedDrawing(model, prefill, made)
+    written = model.tokenizer(capture.text, add_special_tokens=False).input_ids
+    if written[:-1] == made:
+        made = written  # the token that was made last but never fed back
     if not made:
         raise UserError(
             "Expected an answer of at least one word to see what it rests on, got an empty one; ask something else."
         )
-    if capture.task == Task.GENERATION:
-        return ForcedDrawing(model, prefill, made)
-    return ForcedAnswer(model, prefill, made, prefill.length - 1 if first is None else first)
-
-
-def prefill_of(model: FamilyModel, capture: Capture) -> Prefill:
-    """The capture's prompt as its model takes it. Raises `UserError` where that is no longer what was stored."""
-    key = capture.key
-    if key.task == Task.GENERATION:
-        prefill = model.drawing_prefill(key.prompt, key.sampling.size)
-    else:
-        prefill = model.prefill(key.prompt, load_picture(capture.picture_png))
-    length = int(capture.query_positions[0]) + 1
-    same = prefill.length == length and prefill.groups.tolist() == [
-        group_index(Group(name)) for name in capture.token_groups[:length]
-    ]
-    if not same:
-        raise UserError(
-            f"Expected the prompt to become the tokens that are stored, got others from {model.name}; run it again."
-        )
-    return prefill
-
-
-def read_made(model: FamilyModel, capture: Capture, prefill: Prefill, cancel: CancelFlag | None = None) -> list[int]:
-    """Ids of the tokens that a capture's model made, as far as they are kept. Raises `UserError` if they are lost."""
-    stored = list(capture.tokens[prefill.length :])
-    if capture.task == Task.GENERATION:
-        names = model.code_names()
-        if not set(stored) <= names.keys():
-            raise UserError(f"Expected image tokens of {model.name}, got others in the capture; draw it again.")
-        return [names[name] for name in stored]
-
-    def fits(ids: list[int]) -> bool:
-        return [model.tokenizer.decode([i]) for i in ids[: len(stored)]] == stored and len(ids) - len(stored) in (0, 1)
-
-    ids = model.tokenizer(capture.text, add_special_tokens=False).input_ids
-    if not fits(ids):  # some texts are cut into other tokens than they were made of
-        ids = list(model.answer_tokens(prefill, capture.key.sampling, cancel=cancel))
-    if not fits(ids):
-        raise UserError(
-            "Expected the answer to be cut into the tokens that are stored, got others, as when it was made on another "
-            "machine; ask again here."
-        )
-    return ids
+    if max(made) >= model.text_config.vocab_size:
+        raise UserError(f"Expected tokens of {model.name}, got others in the capture; run its prompt again.")
+    return ForcedAnswer(model, prefill, made, first)
 
 
 class ForcedAnswer:
@@ -153,9 +117,10 @@ class ForcedDrawing:
         self.trainable = as_trainable(model)
         self.start = prefill.length - 1
         self.choices = model.drawing_codes  # ids of what could have been drawn, ascending
-        batch = self.trainable.drawn_batch(prefill, made)
-        self.groups = batch.groups[0]
-        learnt = batch.labels[0][batch.labels[0] != NO_LABEL]
+        learnt = torch.tensor([code for code in made if self.trainable.is_learnt(code)], device=model.device)
+        if not len(learnt) or not torch.isin(learnt, self.choices).all():
+            raise UserError(f"Expected image tokens of {model.name}, got others in the capture; draw it again.")
+        self.groups = self.trainable.drawn_batch(prefill, made).groups[0]
         self.places = torch.searchsorted(self.choices, learnt)  # which choice each was
         self.tokens = [model.describe_code(code) for code in learnt.tolist()]
 

@@ -29,8 +29,8 @@ def look(model: FamilyModel, capture: Capture, rows: range, head: tuple[int, int
     not give its tokens any more, for rows that it does not have, and for more values than `MOST_LOOKED`.
     """
     _check_rows(capture, rows, head)
-    prefill = _read_again(model, capture)
-    made = _made_again(model, capture, prefill)[: rows[-1]]  # a row sees nothing later
+    prefill = read_again(model, capture)
+    made = made_again(model, capture, prefill)[: rows[-1]]  # a row sees nothing later
     groups = torch.cat([prefill.groups, prefill.groups.new_full((len(made),), group_index(Group.GENERATED))])
     kept = capture.patch_rows[capture.patch_rows < len(made)]
     keys = np.concatenate([capture.cross_positions, prefill.length + kept]).astype(np.int64)
@@ -65,7 +65,7 @@ def _check_rows(capture: Capture, rows: range, head: tuple[int, int] | None) -> 
         )
 
 
-def _read_again(model: FamilyModel, capture: Capture) -> Prefill:
+def read_again(model: FamilyModel, capture: Capture) -> Prefill:
     """The capture's prompt, tokenised again and found equal."""
     key = capture.key
     if key.task == Task.UNDERSTANDING:
@@ -81,7 +81,7 @@ def _read_again(model: FamilyModel, capture: Capture) -> Prefill:
     return prefill
 
 
-def _made_again(model: FamilyModel, capture: Capture, prefill: Prefill) -> list[int]:
+def made_again(model: FamilyModel, capture: Capture, prefill: Prefill) -> list[int]:
     """The token ids made; captures that do not hold them are decoded again, from their own seed."""
     if capture.made_ids is not None:
         return capture.made_ids.tolist()
