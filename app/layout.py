@@ -14,8 +14,9 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from app.api import add_endpoints
-from app.closer.registry import KEYS
+from app.closer.registry import KEYS, READERS
 from app.closer.route import CLOSER_URL, Closer
+from app.closer.space import space_sources
 from app.compare.api import add_compare_endpoint
 from app.compare.page import COMPARE_ID, COMPARE_TAB, Compare
 from app.components import load_script
@@ -43,7 +44,7 @@ from backend.models.specs import ASSETS
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever
 RUN_URL = "lens/run"
-STYLES = ("style.css", "finetune.css", "tune_form.css", "compare.css", "library.css", "closer.css")
+STYLES = ("style.css", "finetune.css", "tune_form.css", "compare.css", "library.css", "closer.css", "space.css")
 UPLOADS_KEPT_SECONDS = 86_400
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -136,7 +137,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     """Everything for `Blocks.launch`: look, address, limits, our own routes, and what keeps strangers out."""
     stream = Stream(engine, load_samples())
     things = Comparables(engine.store, Runs(settings.runs))
-    files, closer = LibraryFiles(Library(things)), Closer(things)
+    files, closer = LibraryFiles(Library(things)), Closer(things, READERS | space_sources(engine.look))
     hosts = (*settings.allowed_hosts, settings.host)
     return {
         "server_name": settings.host,
@@ -180,7 +181,7 @@ def make_head() -> str:
     style = "".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES)
     script = load_script("shared").replace("@plotly", PLOTLY_URL) + load_script("run").replace("@run", RUN_URL)
     script += load_script("closer").replace("@closer", CLOSER_URL).replace('"@keys"', json.dumps(KEYS))
-    script += load_script("heatmap")
+    script += load_script("heatmap") + load_script("patchmap")
     preload = f'<link rel="preload" as="script" href="{PLOTLY_URL}">'
     return f"{preload}<style>{style}</style><script>{script}</script>"
 

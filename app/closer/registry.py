@@ -8,6 +8,7 @@ from typing import Any
 
 from app.closer.asked import Asked
 from app.closer.heads import read_heads
+from app.closer.space import read_space
 from app.components.viewcard import ViewCard
 
 Read = Callable[[Asked], dict[str, Any]]
@@ -24,9 +25,12 @@ class View:
     keys: tuple[str, ...] = ()
 
 
-VIEWS = (View("heads", "Heads", ViewCard, read_heads, ("head", "sort")),)
+VIEWS = (
+    View("heads", "Heads", ViewCard, read_heads, ("head", "sort")),
+    View("space", "Space", ViewCard, read_space, ("head", "layer", "word", "patch", "sinks", "smooth", "fed", "play")),
+)
 
-# Data without a card of their own.
+# Data without a card of their own. Those that run a model are made where the engine is: see `space.space_sources`.
 SOURCES: dict[str, Read] = {}
 
 READERS: dict[str, Read] = {view.name: view.read for view in VIEWS} | SOURCES

@@ -1,4 +1,4 @@
-"""The views' data: `lens/closer/<view>?capture=ID&with=ID&definition=…` → JSON. Read-only; runs no model.
+"""The views' data: `lens/closer/<view>?capture=ID&with=ID&definition=…` → JSON. Read-only; a source may run a model.
 
 What cannot be shown is `{"error": sentence}` with a status of 4xx. Knows the registry of views and the store, no view.
 """

@@ -8,7 +8,7 @@ Object.assign(
   window.lens,
   (() => {
     const KEYS = ["closer", "with", ...("@keys")]; // the view in front, the partner, and what views say of themselves
-    const OF_ONE = ["step", "patch", "word"]; // these name a part of one capture, and go with it
+    const OF_ONE = ["step", "patch", "word", "play"]; // these name a part of one capture, and go with it
     const MOST_KEPT = 12; // answers of the server; a capture never changes
     const ID = /^[0-9a-f]{24}$/;
     const NOT_KEPT = "This result was not kept, so there is nothing to look into; free some space or ask for less, then run it again.";

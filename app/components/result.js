@@ -48,7 +48,10 @@ function drawChips(view) {
     button.type = "button";
     button.title = chip.title;
     button.setAttribute("aria-pressed", "false");
-    button.addEventListener("click", () => pin(view, pinned === index ? -1 : index));
+    button.addEventListener("click", () => {
+      pin(view, pinned === index ? -1 : index);
+      lens.closer.set({ word: pinned < 0 ? "" : pinned + 1, patch: "", play: "" }); // the Space view shows it closer
+    });
     return button;
   });
   part(".lens-answer").replaceChildren(...(chips.length ? chips : words.map((word) => textNode("span", word))));
