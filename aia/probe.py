@@ -150,7 +150,10 @@ class Probe:
         self._sum_waiting()
         if layer not in self._masses:
             raise ValueError(f"expected one of the recorded layers {self._recorded_layers()}, got {layer}")
-        return _join(self._masses[layer], 2)
+        chunks = self._masses[layer]
+        if len(chunks) > 1:
+            chunks[:] = [_join(chunks, 2)]  # the pieces of a long drawing are not held beside their sum
+        return chunks[0]
 
     def cross_attention(self) -> torch.Tensor:
         """Return the head-averaged attention of each recorded row on the `cross` keys: [B, L, Q, X] in 0…1."""

@@ -1,4 +1,4 @@
-"""The page's named endpoints for programs: /understand, /generate, /capture. Same content as the command line.
+"""The page's named endpoints for programs: /understand, /generate, /capture, /unload. Same content as the command line.
 
 Thin over the engine: arguments in, `Capture.summary()` out. Knows no component of the page.
 """
@@ -29,11 +29,12 @@ MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1
 
 
 def add_endpoints(engine: Engine) -> None:
-    """Add the three endpoints to the current Gradio context."""
+    """Add the four endpoints to the current Gradio context."""
     endpoints = Endpoints(engine)
     gr.api(endpoints.understand, api_name="understand", **MODEL_QUEUE)
     gr.api(endpoints.generate, api_name="generate", **MODEL_QUEUE)
     gr.api(endpoints.capture, api_name="capture")
+    gr.api(endpoints.unload, api_name="unload")
 
 
 class Endpoints:
@@ -72,8 +73,12 @@ class Endpoints:
         seed: int = GENERATION_SAMPLING.seed,
         temperature: float = GENERATION_SAMPLING.temperature,
         guidance: float = GENERATION_SAMPLING.guidance,
+        size: str = "",
     ) -> dict:
-        """Draw `prompt`; the picture comes as base64 PNG under `image`."""
+        """Draw `prompt`; the picture comes as base64 PNG under `image`.
+
+        `size`, for models that draw more than one: rows and columns of patches such as "32x48", or an aspect.
+        """
 
         def events() -> Iterator[Event]:
             sampling = replace(
@@ -81,6 +86,7 @@ class Endpoints:
                 seed=whole_number(seed, "seed"),
                 temperature=number(temperature, "temperature"),
                 guidance=number(guidance, "guidance"),
+                size=check_text(size, "size"),
             )
             return self._engine.generate(check_text(model, "model"), check_text(prompt, "prompt"), sampling)
 
@@ -89,6 +95,10 @@ class Endpoints:
     def capture(self, capture_id: str) -> dict:
         """A stored capture by its id."""
         return answer_or_refuse(lambda: describe(self._engine.capture(check_text(capture_id, "capture_id"))))
+
+    def unload(self) -> dict:
+        """Let the loaded model go and give its memory back; says what is loaded then."""
+        return answer_or_refuse(lambda: {"state": self._engine.unload()})
 
 
 def describe(capture: Capture) -> dict[str, Any]:

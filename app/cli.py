@@ -24,6 +24,7 @@ from app.commands.console import (
     Model,
     Prompt,
     Seed,
+    Size,
     Temperature,
     Weights,
     check_parent,
@@ -99,6 +100,7 @@ def generate(
     seed: Seed = 0,
     guidance: Guidance = GENERATION_SAMPLING.guidance,
     temperature: Temperature = GENERATION_SAMPLING.temperature,
+    size: Size = "",
     precision: Weights = "full",
     json_file: Json = None,
 ) -> None:
@@ -106,7 +108,7 @@ def generate(
     check_parent(out)
     check_parent(json_file)
     spec = find_model(model)
-    sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
+    sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance, size=size)
     weights = read_precision(precision)
     capture = follow(open_engine(spec).generate(spec.name, prompt, sampling, precision=weights))
     write_file(out, capture.picture_png)

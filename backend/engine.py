@@ -17,11 +17,12 @@ from PIL import Image
 from aia.intensity import Task
 from backend.background.room import MADE_ROOM, Room
 from backend.families import load_model
-from backend.families.decoding import parse_size
 from backend.interface import CancelFlag, Event, Finished, Looks, Notice, Preparing, UnifiedModel, UserError, Waiting
 from backend.kept.captures import Capture, CaptureKey, Sampling
 from backend.kept.store import CaptureStore
 from backend.models.downloads import at_hand, bring_here, fetched
+from backend.models.drawing_sizes import check_size, normal_size
+from backend.models.loading import interruptible
 from backend.models.specs import SPECS, ModelSpec, Precision, find_spec
 from backend.people.queue import FairQueue, Ticket
 
@@ -59,6 +60,7 @@ class Wanted:
     adapter: Adapter = BASE
     precision: Precision = Precision.FULL
     task: Task | None = None  # what for
+    size: str = ""  # of a drawing
 
 
 def no_adapters(adapter_id: str) -> Path:
@@ -119,6 +121,17 @@ class Engine:
         """Take over a model that was loaded elsewhere, as the one of its name."""
         self._loaded, self._source = model, (self.spec(model.name), Precision.FULL)
 
+    def unload(self) -> str:
+        """Let the model go and give its memory back → what `state` says then. Raises `UserError` while it works."""
+        if not self._lock.acquire(blocking=False):
+            raise UserError("The model is at work; stop it or wait for its end, then unload it.")
+        try:
+            self._loaded = self._source = None
+            self._room.give_back()
+        finally:
+            self._lock.release()
+        return self.state()
+
     def make_room(self, needed: int) -> bool:
         """Let the model go if fewer bytes than these are free: a fine-tune is about to start.
 
@@ -136,15 +149,16 @@ class Engine:
             self._lock.release()
         return True
 
-    def _prepare(self, wanted: Wanted) -> UnifiedModel:
-        """Under the lock: what runs next must find the model as it was asked for."""
+    def _prepare(self, wanted: Wanted, cancel: CancelFlag | None = None) -> UnifiedModel:
+        """Under the lock: what runs next must find the model as it was asked for. Raises `Cancelled` while loading."""
         adapter = wanted.adapter
         folder = self.find_adapter(adapter.id) if adapter.id and adapter.strength else None
         source = _source_of(wanted.spec, folder, adapter.strength), wanted.precision
         if self._loaded is None or self._source != source:
-            self._loaded = None
-            self._room.check(wanted.spec, wanted.precision)
-            self._loaded, self._source = load_model(source[0], precision=source[1]), source
+            self._loaded = self._source = None
+            self._room.check(wanted.spec, wanted.precision, wanted.size)
+            with interruptible(cancel):
+                self._loaded, self._source = load_model(source[0], precision=source[1]), source
             self._room.made = False
         if folder is not None or self._loaded.adapter:
             from backend.models.adapters import apply_adapter
@@ -241,8 +255,10 @@ class Engine:
     ) -> Iterator[Event]:
         """Draw `prompt`: events, the last one `Finished`. Raises as `understand`."""
         prompt, sampling = check_request(prompt, sampling, Task.GENERATION)
+        spec = self._spec_for(model, Task.GENERATION)
+        check_size(spec, sampling.size)
         yield from self._run(
-            Wanted(self._spec_for(model, Task.GENERATION), adapter, precision, Task.GENERATION),
+            Wanted(spec, adapter, precision, Task.GENERATION, sampling.size),
             prompt,
             cancel,
             lambda loaded: loaded.generation_key(prompt, sampling),
@@ -261,7 +277,7 @@ class Engine:
         wanted, finished = replace(wanted, spec=here), None
         with self.queue.join(work=f"{here.name} {wanted.task}") as ticket:
             yield from self.turn(ticket, cancel)
-            for event in self._run_in_turn(wanted, prompt, ticket, make_key, start):
+            for event in self._run_in_turn(wanted, prompt, cancel, ticket, make_key, start):
                 if isinstance(event, Finished):
                     finished = event
                 else:
@@ -274,11 +290,13 @@ class Engine:
         for place in ticket.places(cancel):
             yield Waiting(place.ahead, place.seconds)
 
-    def _run_in_turn(self, wanted: Wanted, prompt: str, ticket: Ticket, make_key, start) -> Iterator[Event]:
+    def _run_in_turn(
+        self, wanted: Wanted, prompt: str, cancel: CancelFlag | None, ticket: Ticket, make_key, start
+    ) -> Iterator[Event]:
         if self._source is None or self._source[0].name != wanted.spec.name:
             yield Preparing(f"loading {wanted.spec.title}")
         with self._lock:
-            made_room, loaded = self._room.made, self._prepare(wanted)
+            made_room, loaded = self._room.made, self._prepare(wanted, cancel)
             if made_room:
                 yield Notice(f"{loaded.name} had made room for a fine-tune and was loaded again.")
             unknown = loaded.unknown_words(prompt)
@@ -286,6 +304,8 @@ class Engine:
                 yield Notice(say_unknown(loaded.name, unknown))
             stored = self.store.get(make_key(loaded).id)
             if stored is None:
+                if wanted.task == Task.GENERATION:
+                    self._room.check_drawing(wanted.spec, wanted.size)
                 yield from self._compute(lambda: start(loaded))
                 return
         ticket.work = "stored"  # so that the next ones' expected wait is not taken from it
@@ -362,7 +382,7 @@ def check_sampling(sampling: Sampling) -> None:
             shown = str(value) if len(str(value)) <= 20 else "one far outside"
             raise UserError(f"Expected {name.replace('_', ' ')} from {low} to {high:,}, got {shown}; change it.")
     if sampling.size:
-        parse_size(sampling.size)
+        normal_size(sampling.size)
 
 
 def normal_sampling(sampling: Sampling, task: Task) -> Sampling:
@@ -375,8 +395,7 @@ def normal_sampling(sampling: Sampling, task: Task) -> Sampling:
         max_new_tokens=int(sampling.max_new_tokens),
     )
     if task == Task.GENERATION:
-        size = "{}x{}".format(*parse_size(sampling.size)) if sampling.size else ""
-        return replace(sampling, max_new_tokens=0, size=size)
+        return replace(sampling, max_new_tokens=0, size=normal_size(sampling.size))
     sampling = replace(sampling, guidance=1.0, size="")
     return replace(sampling, seed=0) if sampling.temperature == 0 else sampling
 

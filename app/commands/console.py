@@ -29,6 +29,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result
 Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is none.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 takes the likeliest code each time.")]
 Adapter = Annotated[Path | None, typer.Option("--adapter", help="Folder of a fine-tuned adapter.")]
+Size = Annotated[str, typer.Option("--size", help="Rows x columns of patches, or an aspect: Emu3 draws any.")]
 Weights = Annotated[str, typer.Option("--precision", help="full, int8 or nf4: how the weights are held.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file as JSON.")]
 

@@ -20,6 +20,7 @@ from app.explore.views import data_url
 from backend.engine import BASE, GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING, Adapter
 from backend.interface import UserError
 from backend.kept.captures import Capture, CaptureKey, Sampling
+from backend.models.drawing_sizes import ASPECTS, allows_sizes
 from backend.models.specs import ModelSpec, Precision
 from backend.pictures import MAX_FILE_BYTES, load_picture, pixels_sha256
 
@@ -33,11 +34,12 @@ _ON_PICTURE_JS = """(choice, chips, question) => {
   return [{ examples, chosen: null }, untouched && choice.sample ? examples[0] : question];
 }"""
 # A model that can only do one task turns the form to it.
-_ON_MODEL_JS = """(name, task) => {
-  const [note, tasks] = (%s)[name];
-  return [note, tasks.includes(task) ? task : tasks[0]];
+_ON_MODEL_JS = """(name, task, size) => {
+  const [note, tasks, sized] = (%s)[name];
+  document.querySelector("#lens-size").classList.toggle("lens-shown", sized);
+  return [note, tasks.includes(task) ? task : tasks[0], sized ? size : ""];
 }"""
-FILLED = 14  # how many components a capture fills: `Form.filled`
+FILLED = 15  # how many components a capture fills: `Form.filled`
 _SHOW_STRENGTH_JS = """(adapter) => {
   document.querySelector("#lens-strength").classList.toggle("lens-shown", Boolean(adapter));
   return [];
@@ -54,6 +56,7 @@ class Form:
     ask: gr.Button
     draw: gr.Button
     stop: gr.Button
+    unload: gr.Button
     submits: list[Any]  # the text fields' own submit events
 
     @property
@@ -76,6 +79,7 @@ class Request:
     max_new_tokens: float | None
     drawing_temperature: float | None
     guidance: float | None
+    size: str | None
     adapter: str | None
     strength: float | None
     precision: Precision
@@ -100,6 +104,7 @@ class Request:
                 seed=seed,
                 temperature=number(self.drawing_temperature, "temperature"),
                 guidance=number(self.guidance, "guidance"),
+                size=self.size or "",
             )
         return replace(
             UNDERSTANDING_SAMPLING,
@@ -154,8 +159,6 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tup
         label="Task",
         elem_id="lens-task",
     )
-    about = json.dumps({spec.name: [spec.note, [t.value for t in Task if t in spec.tasks]] for spec in specs})
-    model.change(fn=None, js=_ON_MODEL_JS % about, inputs=[model, task], outputs=[note, task])
     with gr.Column(elem_classes="lens-when-understanding", elem_id="lens-understanding"):
         picture, question, examples = _make_understanding_fields(samples)
         ask = gr.Button("Ask", variant="primary", elem_id="lens-ask")
@@ -163,9 +166,12 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tup
         prompt = _make_prompt_field(samples)
         draw = gr.Button("Draw", variant="primary", elem_id="lens-draw")
     stop = gr.Button("Stop", elem_id="lens-stop")
-    *sampling, precision = _make_settings_fields()
+    *sampling, precision, unload = _make_settings_fields(allows_sizes(specs[0]))
+    size = sampling[-1]
+    about = {spec.name: [spec.note, [t.value for t in Task if t in spec.tasks], allows_sizes(spec)] for spec in specs}
+    model.change(fn=None, js=_ON_MODEL_JS % json.dumps(about), inputs=[model, task, size], outputs=[note, task, size])
     fields = [model, task, picture, question, prompt, *sampling, adapter, strength, precision]
-    return Form(fields, examples, ask, draw, stop, [question.submit, prompt.submit])
+    return Form(fields, examples, ask, draw, stop, unload, [question.submit, prompt.submit])
 
 
 def _make_adapter_fields(adapters: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.Slider]:
@@ -210,8 +216,8 @@ def _fill_from(chips: ExampleChips, box: gr.Textbox) -> None:
     chips.select(fn=None, js="(chips) => chips.chosen", inputs=chips, outputs=box)
 
 
-def _make_settings_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider, gr.Slider, gr.Radio]:
-    """Seed, temperature and length of an answer, temperature and guidance of a drawing, precision of the weights."""
+def _make_settings_fields(sized: bool) -> tuple[gr.components.Component, ...]:
+    """Seed, temperature and length of an answer, temperature, guidance and size of a drawing, weights, unloading."""
     answer, drawing = UNDERSTANDING_SAMPLING, GENERATION_SAMPLING
     with gr.Accordion("Sampling, seed, weights", open=False, elem_id="lens-sampling"):
         with gr.Row(elem_id="lens-seed-row"):
@@ -228,6 +234,7 @@ def _make_settings_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider,
         with gr.Column(elem_classes="lens-when-generation"):
             drawing_temperature = gr.Slider(*RANGES["temperature"], drawing.temperature, step=0.05, label="Temperature")
             guidance = gr.Slider(*RANGES["guidance"], drawing.guidance, step=0.5, label="Guidance", info="1 is none.")
+            size = _make_size_field(sized)
         precision = gr.Radio(
             [(label, value.value) for value, label in PRECISION_LABELS.items()],
             value=Precision.FULL.value,
@@ -236,7 +243,23 @@ def _make_settings_fields() -> tuple[gr.Number, gr.Slider, gr.Slider, gr.Slider,
             elem_id="lens-precision",
             elem_classes="lens-segments lens-three",
         )
-    return seed, answer_temperature, max_new_tokens, drawing_temperature, guidance, precision
+        unload = gr.Button("Unload the model", size="sm", elem_id="lens-unload")
+    return seed, answer_temperature, max_new_tokens, drawing_temperature, guidance, size, precision, unload
+
+
+def _make_size_field(shown: bool) -> gr.Textbox:
+    """The size of a drawing, with aspects to click; shown for models that draw more than one."""
+    with gr.Column(elem_id="lens-size", elem_classes="lens-shown" if shown else ""):
+        size = gr.Textbox(
+            label="Size",
+            placeholder="the model’s usual",
+            info="Rows × columns of patches, such as 32x48, or an aspect.",
+            max_length=20,
+            elem_id="lens-size-field",
+        )
+        aspects = ExampleChips(list(ASPECTS), "Aspects", elem_id="lens-aspects")
+    _fill_from(aspects, size)
+    return size
 
 
 def fill_form(capture: Capture, samples: Samples) -> list[Any]:
@@ -247,13 +270,13 @@ def fill_form(capture: Capture, samples: Samples) -> list[Any]:
     key, skip = capture.key, gr.skip()
     seed, precision = key.sampling.seed, precision_of(key).value
     if key.task == Task.GENERATION:
-        guided = (key.sampling.temperature, key.sampling.guidance)
+        guided = (key.sampling.temperature, key.sampling.guidance, key.sampling.size)
         drawn = [key.model, key.task.value, skip, skip, key.prompt, seed, skip, skip, *guided]
         return [*drawn, skip, skip, precision, skip]
     choice = choose_picture(capture, samples)
     answered = (key.sampling.temperature, key.sampling.max_new_tokens)
     examples = {"examples": choice.questions, "chosen": None}
-    asked = [key.model, key.task.value, choice, key.prompt, skip, seed, *answered, skip, skip]
+    asked = [key.model, key.task.value, choice, key.prompt, skip, seed, *answered, skip, skip, skip]
     return [*asked, skip, skip, precision, examples]
 
 

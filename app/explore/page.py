@@ -70,6 +70,7 @@ class Explore:
     def _connect(self, blocks: gr.Blocks, form: Form, result: ResultCard, curve: ChartCard, state: gr.HTML) -> None:
         gr.on([form.ask.click, form.draw.click, *form.submits], fn=None, js=_RUN_JS, inputs=form.fields)
         form.stop.click(fn=None, js=_STOP_JS)
+        form.unload.click(self.on_unload, outputs=state, show_progress="hidden", api_visibility="private")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         picture = form.fields[2]
         picture.upload(self.on_upload, inputs=picture, outputs=picture, **quiet)
@@ -106,6 +107,13 @@ class Explore:
         filled = fill_form(capture, self.samples)
         result = replace(views.finished_view(capture, cached=True), message=message)
         return [*filled, result, views.curve_view(capture, definition, linked), state_html(self.engine.state())]
+
+    def on_unload(self) -> str:
+        """Let the model go; the header says so."""
+        try:
+            return state_html(self.engine.unload())
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
 
     def on_adapters(self) -> dict[str, Any]:
         """The adapters that there are by now: a run may have ended since the page was made."""

@@ -14,7 +14,7 @@ import torch
 
 from backend.finetuning.memory import free_memory
 from backend.interface import UserError
-from backend.models.loading_memory import check_loading_fits
+from backend.models.loading_memory import check_drawing_fits, check_loading_fits
 from backend.models.specs import ModelSpec, Precision
 
 MADE_ROOM = "no model loaded: it made room for a fine-tune"
@@ -32,16 +32,27 @@ class Room:
         return self._free() < needed
 
     def make(self) -> None:
-        """The model has just been let go: give its memory back."""
+        """The model has just been let go for a fine-tune: give its memory back."""
         self.made = True
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Return the memory of a model that nobody holds any more."""
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def check(self, spec: ModelSpec, precision: Precision) -> None:
-        """Raises `UserError` where a model finds no room: in general, or since it made room for a fine-tune."""
+    def check_drawing(self, spec: ModelSpec, size: str) -> None:
+        """Raises `UserError` where a drawing of that size finds no room beside the model, which is loaded."""
+        check_drawing_fits(spec, size, self._free())
+
+    def check(self, spec: ModelSpec, precision: Precision, size: str = "") -> None:
+        """Raises `UserError` where a model finds no room: in general, or since it made room for a fine-tune.
+
+        `size` of the drawing that it is wanted for, where it may have any.
+        """
         try:
-            check_loading_fits(spec, precision, self._free())
+            check_loading_fits(spec, precision, self._free(), size=size)
         except UserError as error:
             if not self.made:
                 raise

@@ -28,6 +28,8 @@ from backend.models.loading import load_pretrained, name_precision, quantisation
 from backend.models.specs import ModelSpec, Precision
 from backend.pictures import picture_to_png, pixels_sha256
 
+SLOW_PREVIEW_SECONDS = 2.0  # the large models' pictures take longer to draw than a row of their tokens to make
+PREVIEW_REST = 10  # times as long as a slow one took passes before the next
 IMAGE_GROUPS = (Group.IMAGE, Group.IMAGE_LAST)
 
 
@@ -182,12 +184,14 @@ class FamilyModel:
             if token in prompt:
                 raise UserError(f"The prompt contains “{token}”, which is a control token of {self.name}; remove it.")
 
-    def check_length(self, prefill: Prefill, new_tokens: int) -> None:
+    def check_length(
+        self, prefill: Prefill, new_tokens: int, todo: str = "shorten the prompt or ask for fewer tokens"
+    ) -> None:
         """Raise `UserError` when prompt and answer together are longer than the model can read."""
         if prefill.length + new_tokens > self.context:
             raise UserError(
                 f"Expected at most {self.context:,} tokens for {self.name}, got {prefill.length:,} of prompt and "
-                f"template with {new_tokens:,} to come; shorten the prompt or ask for fewer tokens."
+                f"template with {new_tokens:,} to come; {todo}."
             )
 
     # --- understanding ---
@@ -243,15 +247,18 @@ class FamilyModel:
         started = time.perf_counter()
         prefill = self.drawing_prefill(prompt, sampling.size)
         total, row = self.drawing_steps(prefill)
-        self.check_length(prefill, total)
+        self.check_length(prefill, total, "choose a smaller size" if sampling.size else "shorten the prompt")
         words = positions_of(prefill.groups, (Group.PROMPT,))
         kept = self.text_config.num_hidden_layers * total * prefill.grid[0] * prefill.grid[1] <= MOST_DRAWN
         probe = Probe(self.branch_groups(prefill, sampling), rows="last", cross=words, grown=kept)
         codes: list[int] = []
+        preview = _Preview()
         for code in self.image_codes(prefill, sampling, probe, cancel):
             codes.append(code)
-            if len(codes) % row == 0 and len(codes) < total:
-                yield PictureGrown(self.draw(codes, prefill.grid), len(codes), total)
+            if len(codes) % row == 0 and len(codes) < total and preview.is_due():
+                with preview:
+                    grown = self.draw(codes, prefill.grid)
+                yield PictureGrown(grown, len(codes), total)
         picture = self.draw(codes, prefill.grid)
         strings = [self.describe_code(code) for code in codes[:-1]]
         key = self.generation_key(prompt, sampling)
@@ -317,6 +324,23 @@ class FamilyModel:
             cross_positions=cross_positions.cpu().numpy().astype(np.int32),
             made_ids=np.asarray(made[: rows - 1], np.int32),
         )
+
+
+class _Preview:
+    """When a growing picture is drawn again: each time, unless that takes seconds and would slow the drawing down."""
+
+    def __init__(self):
+        self._taken, self._ended = 0.0, -np.inf
+
+    def is_due(self) -> bool:
+        return self._taken < SLOW_PREVIEW_SECONDS or time.perf_counter() - self._ended > PREVIEW_REST * self._taken
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_) -> None:
+        self._ended = time.perf_counter()
+        self._taken = self._ended - self._started
 
 
 def hide_unmade(picture: Image.Image, made: int, grid: tuple[int, int]) -> Image.Image:

@@ -5,17 +5,13 @@ Knows logits, seeds and key groups; no model, no tokenizer, no capture.
 
 from __future__ import annotations
 
-import re
-
 import torch
 
 from aia.intensity import Group, group_index
 from aia.knockout import Knockout
 from aia.probe import Probe
-from backend.interface import CancelFlag, Cancelled, UserError
+from backend.interface import CancelFlag, Cancelled
 from backend.kept.captures import Sampling
-
-MOST_PATCHES = 512  # on a side: a picture of 8 px a patch is then as large as a capture may keep
 
 
 class TokenChooser:
@@ -66,15 +62,3 @@ def stop_if(cancel: CancelFlag | None) -> None:
     """Raise `Cancelled` when the flag is set."""
     if cancel is not None and cancel.is_set():
         raise Cancelled
-
-
-def parse_size(size: str) -> tuple[int, int]:
-    """Rows and columns of patches of "32x48". Raises `UserError`."""
-    found = re.fullmatch(r"\s*(\d{1,3})\s*[x×*]\s*(\d{1,3})\s*", size)
-    rows, columns = map(int, found.groups()) if found else (0, 0)
-    if not (1 <= rows <= MOST_PATCHES and 1 <= columns <= MOST_PATCHES):
-        raise UserError(
-            f"Expected a size of rows and columns of patches, each from 1 to {MOST_PATCHES}, such as 32x48, got "
-            f"“{size[:20]}”; change it or leave it out."
-        )
-    return rows, columns

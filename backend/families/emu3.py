@@ -27,10 +27,11 @@ from aia.intensity import PAD_GROUP, Group, group_index
 from aia.knockout import Knockout
 from aia.probe import Probe
 from backend.families.base import IMAGE_GROUPS, FamilyModel, Prefill, hide_unmade
-from backend.families.decoding import TokenChooser, branches_of, guide, looking_on, parse_size, positions_of, stop_if
+from backend.families.decoding import TokenChooser, branches_of, guide, looking_on, positions_of, stop_if
 from backend.families.spans import SENTINEL, fill, tokenise
 from backend.interface import CancelFlag, UserError
 from backend.kept.captures import CaptureKey, Sampling
+from backend.models.drawing_sizes import grid_of
 
 SYSTEM = "You are a helpful assistant."  # Emu3-Chat was trained with it; its template adds none by itself
 
@@ -130,9 +131,9 @@ class Emu3Model(FamilyModel):
         return placed, torch.tensor(groups, device=self.device)
 
     def drawing_prefill(self, prompt: str, size: str = "") -> Prefill:
-        """Tokenise a drawing prompt; `size` is rows and columns of patches. Raises `UserError`."""
+        """Tokenise a drawing prompt; `size` is rows and columns of patches, or an aspect. Raises `UserError`."""
         self.refuse_control_tokens(prompt)
-        rows, columns = parse_size(size) if size else self.usual_grid
+        rows, columns = grid_of(size, self.usual_grid)
         processor = self.processor
         prefix = f"{processor.image_start_token}{rows}*{columns}{processor.fake_token_around_image}"
         text, spans = fill(processor.bos_token + SENTINEL + prefix, [(prompt.strip(), Group.PROMPT)])
@@ -147,9 +148,10 @@ class Emu3Model(FamilyModel):
         return processor.calculate_generate_size(processor.ratio, area, processor.downsample_ratio)
 
     def generation_key(self, prompt: str, sampling: Sampling) -> CaptureKey:
-        """The usual size by its own name is no size, so that equal work has one id."""
-        usual = "{}x{}".format(*self.usual_grid)
-        return super().generation_key(prompt, replace(sampling, size="") if sampling.size == usual else sampling)
+        """Sizes by rows and columns, and the usual one by no name, so that equal work has one id."""
+        grid = grid_of(sampling.size, self.usual_grid)
+        size = "" if grid == tuple(self.usual_grid) else "{}x{}".format(*grid)
+        return super().generation_key(prompt, replace(sampling, size=size))
 
     def blank(self, prefill: Prefill) -> Prefill:
         """A drawing prompt without its words: what the branch without the prompt begins with."""

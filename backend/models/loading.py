@@ -8,21 +8,28 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
+from transformers.utils.logging import set_tqdm_hook
 
 from aia import probe
-from backend.interface import UserError
+from backend.interface import CancelFlag, Cancelled, UserError
 from backend.models.specs import ModelSpec, Precision
 
 logger = logging.getLogger(__name__)
 
 
 _PIECE_BYTES = 2**24
+# Of a layer in 4 bit: on processors with AVX-512 for bfloat16, bitsandbytes packs it anew and computes in bfloat16.
+# That fails for widths that are no multiple of its blocks, and gives other numbers than other machines do.
+NEW_PROCESSORS = "support_avx512bf16_for_cpu"
 _WHAT_DETERMINES_RESULTS = ("*.safetensors", "config.json", "*processor*.json", "tokenizer*.json", "*.jinja")
 
 
@@ -38,6 +45,33 @@ def choose_device_and_dtype() -> tuple[torch.device, torch.dtype]:
             torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     logger.info("using %s on %s: %s", str(dtype).removeprefix("torch."), device, reason)
     return device, dtype
+
+
+@contextmanager
+def interruptible(cancel: CancelFlag | None) -> Iterator[None]:
+    """Let a flag end the loading of weights in this thread, between two tensors: raises `Cancelled` out of it."""
+    if cancel is None:
+        yield
+        return
+    thread = threading.get_ident()
+
+    def watched(factory: Callable[..., Any], args: tuple, settings: dict) -> Any:
+        bar = factory(*args, **settings)
+        return _looking_up(bar, cancel) if threading.get_ident() == thread and args else bar
+
+    before = set_tqdm_hook(watched)
+    try:
+        yield
+    finally:
+        set_tqdm_hook(before)
+
+
+def _looking_up(items: Iterable, cancel: CancelFlag) -> Iterator:
+    """The same items, with a look at the flag before each."""
+    for item in items:
+        if cancel.is_set():
+            raise Cancelled
+        yield item
 
 
 def load_pretrained(
@@ -59,6 +93,10 @@ def load_pretrained(
         model = model_class.from_pretrained(
             spec.source, revision=revision, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=True, **placing
         )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise UserError(
+            f"The memory was full before {spec.name} was loaded; free some, or choose int8 or NF4 weights."
+        ) from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         logger.warning("loading %s failed: %s", spec.name, error)
         raise UserError(
@@ -66,6 +104,9 @@ def load_pretrained(
         ) from error
     if quantisation is None:
         model = model.to(device)
+    for part in model.modules():
+        if hasattr(part, NEW_PROCESSORS):
+            setattr(part, NEW_PROCESSORS, False)
     model = model.eval().requires_grad_(False)
     probe.install(model, language_config)
     return model, processor

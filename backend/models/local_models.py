@@ -6,6 +6,7 @@ Reads configuration and the headers of weights, never the weights. Knows no toke
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from pathlib import Path
 from aia.intensity import Task
 from backend.families import FAMILIES
 from backend.interface import UserError
+from backend.models.drawing_sizes import FREE
 from backend.models.model_spec import BOTH_TASKS, ModelSpec
 from backend.models.specs import SPECS, find_spec
 
 DRAWING_FAMILIES = frozenset({"janus", "emu3"})
+EMU3_AREA = 720 * 720  # pixels of a drawing where transformers' processor is told nothing else
 HEADER_BYTES = 64 * 2**20  # of a safetensors file: more is no model
 _BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "BOOL": 1}
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -65,7 +68,7 @@ def spec_of_folder(folder: Path) -> ModelSpec:
         decoupling="",
         layers=text.num_hidden_layers,
         heads=text.num_attention_heads,
-        image_tokens=_image_tokens(config),
+        image_tokens=_image_tokens(config, folder),
         parameters=parameters,
         licence="",
         memory_mib={_common_dtype(shapes): round(sum(prod(s) * _BYTES.get(d, 1) for d, s in shapes) / 2**20)},
@@ -90,12 +93,27 @@ def load_config(folder: Path):
         ) from error
 
 
-def _image_tokens(config) -> int:
-    """Where every picture has as many, how many; else 0."""
+def _image_tokens(config, folder: Path) -> int:
+    """Where every picture has as many, how many; of a family that draws any size, those of its usual square; else 0."""
+    if config.model_type in FREE:
+        side = math.isqrt(_drawing_area(folder)) // FREE[config.model_type]
+        return side * (side + 1)
     vision = getattr(config, "vision_config", None)
     if config.model_type != "janus" or vision is None:
         return 0
     return (vision.image_size // vision.patch_size) ** 2
+
+
+def _drawing_area(folder: Path) -> int:
+    """Pixels of a usual drawing: the processor's own number, within what the checkpoint reads."""
+    largest = EMU3_AREA
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        try:
+            settings = json.loads((folder / name).read_text())
+            largest = min(largest, int(settings.get("image_processor", settings)["max_pixels"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return max(largest, 0)
 
 
 def _common_dtype(shapes: list[tuple[str, tuple[int, ...]]]) -> str:

@@ -34,6 +34,7 @@ FIELDS = {
     "max_new_tokens": 64,
     "drawing_temperature": 1.0,
     "guidance": 3.0,
+    "size": "",
     "adapter": "",
     "strength": 1.0,
     "precision": Precision.FULL,
@@ -306,7 +307,7 @@ def test_one_run_at_a_time_and_who_hangs_up_in_the_line_never_starts(stream, mod
 
 def test_the_chosen_adapter_and_its_strength_reach_the_engine(stream, engine, monkeypatch):
     asked = []
-    monkeypatch.setattr(engine, "_prepare", lambda wanted: asked.append(wanted.adapter) or engine._loaded)
+    monkeypatch.setattr(engine, "_prepare", lambda wanted, cancel=None: asked.append(wanted.adapter) or engine._loaded)
     run(stream, adapter="0" * 16, strength=0.5)
     run(stream)
     assert {Adapter("0" * 16, 0.5), BASE} == set(asked)
@@ -321,7 +322,9 @@ def test_the_precision_reaches_the_engine_and_a_model_on_its_way_is_shown(stream
 
     monkeypatch.setattr("backend.engine.bring_here", fetch)
     monkeypatch.setattr("app.explore.stream.UPDATE_SECONDS", 0)
-    monkeypatch.setattr(engine, "_prepare", lambda wanted: asked.append(wanted.precision) or engine._loaded)
+    monkeypatch.setattr(
+        engine, "_prepare", lambda wanted, cancel=None: asked.append(wanted.precision) or engine._loaded
+    )
     first, *_, last = run(stream, precision=Precision.NF4)
     assert first.result.stage == "fetching Far, 1.0 of 4.0 GiB" and first.result.progress == 0.25
     assert set(asked) == {Precision.NF4} and last.result.stage == ""

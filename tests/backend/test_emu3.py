@@ -7,10 +7,10 @@ from PIL import Image
 
 from aia.intensity import PAD_GROUP, Group, group_index
 from backend.families import load_model
-from backend.families.decoding import parse_size
 from backend.families.emu3 import SYSTEM
 from backend.interface import Finished, UserError
 from backend.kept.captures import Sampling, capture_from_npz, capture_to_npz
+from backend.models.drawing_sizes import parse_size
 from tests.checkpoints import emu3
 
 GREEDY = Sampling(temperature=0.0, guidance=3.0)

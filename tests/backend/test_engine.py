@@ -223,3 +223,52 @@ def test_missing_weights_are_one_sentence_without_a_path(tmp_path):
     with pytest.raises(UserError, match="could not be read") as caught:
         Engine(CaptureStore(tmp_path / "captures"), specs).load("tiny-janus")
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_model_is_unloaded_and_loaded_again_when_it_is_wanted(tmp_path, monkeypatch):
+    engine = Engine(CaptureStore(tmp_path / "captures"))
+    assert engine.unload() == "no model loaded"
+    run(engine.understand("tiny-janus", PICTURE, "how many objects are there?"))
+    assert engine.state().startswith("tiny-janus")
+    assert engine.unload() == engine.state() == "no model loaded"
+    *told, finished = run(engine.understand("tiny-janus", PICTURE, "is there a red star?"))
+    assert Preparing("loading tiny-janus") in told and not finished.cached
+
+
+def test_a_model_at_work_is_not_unloaded(engine):
+    drawing = engine.generate("tiny-janus", "a red star", replace(GENERATION_SAMPLING, seed=3))
+    while not hasattr(next(drawing), "picture"):
+        pass
+    with pytest.raises(UserError, match="The model is at work; stop it"):
+        engine.unload()
+    assert engine.state().startswith("tiny-janus")
+    drawing.close()
+    assert engine.unload() == "no model loaded"
+
+
+class FlagAfter:
+    """Set when it was looked at so many times."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    def is_set(self):
+        self.looks -= 1
+        return self.looks < 0
+
+
+def test_loading_can_be_cancelled_between_two_tensors(tmp_path):
+    engine = Engine(CaptureStore(tmp_path / "captures"))
+    flag = FlagAfter(40)
+    with pytest.raises(Cancelled):
+        list(engine.understand("tiny-janus", PICTURE, "how many objects are there?", cancel=flag))
+    assert -5 < flag.looks < 0, "it ended while the weights came"
+    assert engine.state() == "no model loaded"
+    assert run(engine.understand("tiny-janus", PICTURE, "how many objects are there?"))[-1].capture.text
+
+
+def test_a_size_is_refused_before_a_model_that_has_none_is_loaded(tmp_path):
+    engine = Engine(CaptureStore(tmp_path / "captures"))
+    with pytest.raises(UserError, match="tiny-janus, which draws one size only, got 16:9"):
+        list(engine.generate("tiny-janus", "a red star", replace(GENERATION_SAMPLING, size="16:9")))
+    assert engine.state() == "no model loaded"

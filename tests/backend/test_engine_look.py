@@ -72,6 +72,6 @@ def test_the_adapter_that_made_a_capture_is_put_on_again(engine, monkeypatch):
     asked = []
     engine.find_fine_tune = lambda key: asked.append(key) or Adapter("run", 0.5)
     prepared = []
-    monkeypatch.setattr(engine, "_prepare", lambda wanted: prepared.append(wanted) or engine._loaded)
+    monkeypatch.setattr(engine, "_prepare", lambda wanted, cancel=None: prepared.append(wanted) or engine._loaded)
     engine.look(capture.id, range(1))
     assert asked == [capture.key] and prepared[0].adapter == Adapter("run", 0.5)
