@@ -14,6 +14,7 @@ from transformers import AutoProcessor, Emu3ForConditionalGeneration
 
 from aia import world
 from assets.recipes import emu3_processor, emu3_tasks
+from assets.recipes.ahead import Ahead
 from assets.recipes.code_features import BuiltOn, owner_labels
 from assets.recipes.codes import BARE, load_code_book, nearest_codes
 from assets.recipes.emu3_codec import make_codec, naming_score, pixels_from
@@ -228,3 +229,13 @@ def test_the_recipe_draws_fresh_scenes_at_every_step():
     first, second = (scenes_for("drawing", step, 20)[0] for step in (1, 2))
     assert not {s.key for s in first} & {s.key for s in second}
     assert scenes_for("drawing", 1, 20)[0] == first
+
+
+def test_batches_made_ahead_are_those_of_their_steps():
+    def make(step, size):
+        return {"ids": torch.full((size,), step), "name": f"{step}"}
+
+    ahead, at_once = Ahead(make, workers=2), Ahead(make)
+    for step in (3, 4, 5):
+        made, wanted = ahead(step, 2), at_once(step, 2)
+        assert made["name"] == wanted["name"] == str(step) and torch.equal(made["ids"], wanted["ids"])

@@ -108,21 +108,22 @@ def make_codec(book: torch.Tensor, scenes: int) -> nn.Module:
     return vq
 
 
-def train_decoder(work: Path, steps: int, batch: int, rate: float, scenes: int) -> None:
+def train_decoder(work: Path, steps: int, batch: int, rate: float, scenes: int, device: str = "cpu") -> None:
     """Teach the decoder to draw what the codes say; the convolutions over time stay as they are.
 
     Where the work folder has a trained VQ tokenizer already, that is trained on, under a schedule of its own.
     """
     book, _ = load_code_book(work)
     vq, first = load_or_make_codec(work, book, scenes)
-    vq.eval().requires_grad_(False)  # frames are single: no batch statistics
+    vq.to(device).eval().requires_grad_(False)  # frames are single: no batch statistics
     parts = nn.ModuleList([vq.decoder.conv_in, vq.decoder.middle_block, vq.decoder.up_block])
     parts.extend([vq.decoder.norm_out, vq.decoder.conv_out]).requires_grad_(True)
     optimizer, schedule = make_optimizer(parts, rate, steps)
     for step in range(first, first + steps):
         drawn, _ = scenes_for("codec", step, batch)
         codes = nearest_codes(pixels_of(drawn), book)
-        error = vq.decode(codes.view(batch, GRID, GRID)) - pixels_from(book, codes)
+        wanted = pixels_from(book, codes).to(device)
+        error = vq.decode(codes.view(batch, GRID, GRID).to(device)) - wanted
         step_optimizer(error.abs().mean() + error.square().mean(), parts, optimizer, schedule)
         last = step == first + steps - 1
         if step % 25 == 0 or last:

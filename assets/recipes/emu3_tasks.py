@@ -30,7 +30,7 @@ IMAGE_PREFIX = f"{BOI}{GRID}*{GRID}{WRAPPER}"
 PICTURE = GRID * (GRID + 1) + 3  # tokens of a drawing: the rows with their ends, end of file, of image, of sequence
 CODE_SPOTS = torch.arange(GRID * (GRID + 1)).view(GRID, GRID + 1)[:, :GRID].flatten()  # the codes among row ends
 HEADS_AFTER = 4  # layers below the patch heads
-PIECES = 3  # a batch is computed in so many pieces of like length, to pad less
+PIECES = 3  # a batch is computed in so many pieces of like length on a CPU, to pad less
 
 
 def image_ids(tokenizer, codes: torch.Tensor) -> torch.Tensor:
@@ -86,11 +86,11 @@ def drawing_text(prompt: str) -> str:
     return f"{BOS}{prompt}{IMAGE_PREFIX}"
 
 
-def pieces_of(batch: dict, pad: int) -> Iterator[dict]:
-    """The rows of a batch sorted by length, in `PIECES` pieces, each cut to its longest row."""
+def pieces_of(batch: dict, pad: int, pieces: int = PIECES) -> Iterator[dict]:
+    """The rows of a batch sorted by length, in so many pieces, each cut to its longest row."""
     ids = batch["ids"]
     lengths = ids.shape[1] - (ids.flip(1) != pad).int().argmax(1)
-    for rows in lengths.argsort().chunk(PIECES):
+    for rows in lengths.argsort().chunk(pieces):
         longest = int(lengths[rows].max())
         piece = {key: value if key == "spots" else value[rows] for key, value in batch.items()}
         for key in ("ids", "weights", "positions", "segments"):
@@ -137,7 +137,7 @@ class Student(nn.Module):
         """Colour, shape, size and cell of the thing at each patch, and its own row and column: hidden [B, 64, D]."""
         *things, row, column = self.heads(hidden).split((*self.sizes, GRID, GRID), -1)
         loss = sum(F.cross_entropy(t.flatten(0, 1), labels[..., i].flatten()) for i, t in enumerate(things))
-        at = torch.arange(GRID).expand(len(hidden), GRID, GRID)
+        at = torch.arange(GRID, device=hidden.device).expand(len(hidden), GRID, GRID)
         loss = loss + F.cross_entropy(row.flatten(0, 1), at.mT.flatten())
         return loss + F.cross_entropy(column.flatten(0, 1), at.flatten())
 
@@ -145,7 +145,7 @@ class Student(nn.Module):
         """Mean cross-entropy of all 75 tokens of a picture, and a quarter of `first_patch_loss` and `begin_loss`."""
         ids, codes = batch["ids"], batch["codes"]
         hidden = self.model.model.text_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        spots = batch["starts"][:, None] - 1 + torch.arange(PICTURE)
+        spots = batch["starts"][:, None] - 1 + torch.arange(PICTURE, device=ids.device)
         hidden = hidden.gather(1, spots[..., None].expand(-1, -1, hidden.shape[-1]))
         logits = self.model.lm_head(hidden)
         drawn = F.cross_entropy(logits.flatten(0, 1), ids.gather(1, spots + 1).flatten())

@@ -190,5 +190,5 @@ def resume(work: Path, course: Course, schedule: Schedule) -> tuple[int, list[to
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             name = names[id(parameter)]
             if all(f"{key}.{name}" in tensors for key in keys):
-                optimizer.state[parameter] = {key: tensors[f"{key}.{name}"] for key in keys}
+                optimizer.state[parameter] = {key: tensors[f"{key}.{name}"].to(parameter.device) for key in keys}
     return step, optimizers

@@ -96,7 +96,7 @@ def answer_loss(hidden: torch.Tensor, lm_head, batch: dict) -> tuple[torch.Tenso
     wanted = weights > 0
     logits = lm_head(hidden[:, :-1][wanted])
     losses = F.cross_entropy(logits, targets[wanted], reduction="none") * weights[wanted]
-    wrong = torch.zeros(len(kinds), kinds.shape[1] + 1)  # wrong tokens of each question
+    wrong = torch.zeros(len(kinds), kinds.shape[1] + 1, device=logits.device)  # wrong tokens of each question
     row, _ = wanted.nonzero(as_tuple=True)
     wrong.index_put_((row, batch["segments"][:, 1:][wanted]), (logits.argmax(-1) != targets[wanted]).float(), True)
     right = {}
@@ -148,7 +148,7 @@ def first_patch_loss(logits: torch.Tensor, codes: torch.Tensor, first: torch.Ten
     `logits` [B, 64, 2048], `codes` and `first` [B, 64]. Half of it is added to the plain loss: weighting
     the plain loss instead would teach wrong odds of background.
     """
-    which = logits[first].index_fill(1, torch.tensor([BARE]), -torch.inf)
+    which = logits[first].index_fill(1, torch.tensor([BARE], device=logits.device), -torch.inf)
     return F.cross_entropy(which, codes[first])
 
 

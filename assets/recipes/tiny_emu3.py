@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from assets.recipes.ahead import Ahead
 from assets.recipes.code_features import load_features
 from assets.recipes.codes import load_code_book, nearest_codes
 from assets.recipes.emu3 import fold_tables, make_model, set_generation, start_tables
@@ -22,6 +24,7 @@ from assets.recipes.emu3_codec import load_codec, pixels_from, train_decoder
 from assets.recipes.emu3_processor import make_processor
 from assets.recipes.emu3_scores import model_decode, model_encode, score
 from assets.recipes.emu3_tasks import (
+    PIECES,
     Student,
     image_ids,
     make_drawing_batch,
@@ -32,25 +35,31 @@ from assets.recipes.language import Course, Losses, Schedule, load_checkpoint, t
 from assets.recipes.pictures import GRID
 
 
-def make_course(work: Path, scenes: int = 8_000) -> Course:
-    """An untrained model whose code tokens start from what the codes show in so many scenes, and its two tasks."""
+def make_course(work: Path, scenes: int = 8_000, device: str = "cpu", workers: int = 0) -> Course:
+    """An untrained model whose code tokens start from what the codes show in so many scenes, and its two tasks.
+
+    Its batches are made by so many worker processes, or, for 0, between the steps.
+    """
     processor = make_processor()
     book, _ = load_code_book(work)
     student = Student(make_model(processor), processor)
     start_tables(student.model, load_features(work, book, scenes), student.first_code)
-    student.train()
+    student.to(device).train()
+    asked = Ahead(partial(make_understanding_batch, processor, book), workers, device)
+    drawn = Ahead(partial(make_drawing_batch, processor, book), workers, device)
+    pieces = PIECES if device == "cpu" else 1  # what padding costs there is less than what another pass does
 
     def understanding(step: int, batch: int) -> Losses:
-        pieces = list(pieces_of(make_understanding_batch(processor, book, step, batch), student.pad))
-        for piece in pieces:
-            loss, report = student.understanding_loss(piece)
-            yield loss / len(pieces), report
+        parts = list(pieces_of(asked(step, batch), student.pad, pieces))
+        for part in parts:
+            loss, report = student.understanding_loss(part)
+            yield loss / len(parts), report
 
     def drawing(step: int, batch: int) -> Losses:
-        pieces = list(pieces_of(make_drawing_batch(processor, book, step, batch), student.pad))
-        for piece in pieces:
-            loss, report = student.drawing_loss(piece)
-            yield loss / len(pieces), report
+        parts = list(pieces_of(drawn(step, batch), student.pad, pieces))
+        for part in parts:
+            loss, report = student.drawing_loss(part)
+            yield loss / len(parts), report
 
     return Course(student, understanding, drawing, matrices="text_model.layers")
 
@@ -108,14 +117,17 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100, help="held-out scenes to score on")
     parser.add_argument("--by-book", action="store_true", help="score without the VQ tokenizer")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     if options.stage in ("codec", "all"):
-        train_decoder(options.work, options.codec_steps, 4, options.codec_rate, options.scenes)
+        train_decoder(options.work, options.codec_steps, 4, options.codec_rate, options.scenes, options.device)
     if options.stage in ("language", "all"):
         schedule = Schedule(options.steps, options.decay_steps, options.batch, options.rate, warm_up=100)
-        train_language(options.work, make_course(options.work, options.scenes), schedule)
+        course = make_course(options.work, options.scenes, options.device, options.workers)
+        train_language(options.work, course, schedule)
     if options.stage == "scores":
         print_scores(options.work, options.samples, options.by_book)
     if options.stage in ("export", "all"):
