@@ -1,4 +1,4 @@
-"""The verb that times things: drawing, a long drawing, a training step.
+"""The verb that times things: drawing, a long drawing, a training step, the large models.
 
 Thin over tests/benchmarks, which say how each is measured; shows their figures.
 """
@@ -18,17 +18,20 @@ def bench(
     rounds: Annotated[int | None, typer.Option(min=1, help="Turns of each way, interleaved.")] = None,
     training: Annotated[bool, typer.Option("--training", help="Time a training step instead of drawing.")] = False,
     long: Annotated[bool, typer.Option("--long", help="576 image tokens by a random Janus of real depth.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Large models at their true sizes, random weights.")] = False,
     json_file: Json = None,
 ) -> None:
     """Time drawing, or a training step, with the probe, without, and the usual way; figures as ratios."""
     check_parent(json_file)
-    if training + long > 1:
-        raise UserError("Expected one of --training and --long, got both; run them one after the other.")
+    if training + long + gpu > 1:
+        raise UserError("Expected one of --training, --long and --gpu, got several; run them one after the other.")
     quiet_transformers()
     if training:
         report = bench_training(rounds or 7)
     elif long:
         report = bench_long(rounds or 3)
+    elif gpu:
+        report = bench_gpu()
     else:
         report = bench_drawing(model, rounds or 7)
     write_json(json_file, report)
@@ -58,6 +61,26 @@ def bench_long(rounds: int) -> dict:
         f"{report['model']}, {report['image_tokens']} image tokens with guidance"
     )
     return report
+
+
+def bench_gpu() -> dict:
+    from tests.benchmarks.true_size import GOAL, measure_true_sizes
+
+    check_gpu()
+    report = measure_true_sizes(progress=show_progress)
+    for name, rows in report["models"].items():
+        for precision, row in rows.items():
+            typer.echo(f"{name}  {precision}: {row}")
+    typer.echo(f"Speed with capture: goal {GOAL} of that without, on {report['device']}.")
+    return report
+
+
+def check_gpu() -> None:
+    """Raise `UserError` on a machine without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("Expected a GPU for models of 7 billion weights, found none; run it where there is one.")
 
 
 def bench_training(rounds: int) -> dict:

@@ -20,8 +20,8 @@ import torch
 from aia.intensity import Group
 from aia.probe import Probe
 from backend.families import load_model
+from backend.families.base import FamilyModel
 from backend.families.decoding import positions_of
-from backend.families.janus import JanusModel
 from backend.kept.captures import Sampling
 from tests.benchmarks.random_models import janus_config, write_random_janus
 
@@ -62,22 +62,27 @@ def compare_long_drawing(rounds: int, size: dict[str, int] = LARGEST, progress: 
     }
 
 
-def draw_both(model: JanusModel) -> tuple[float, float]:
-    """Processor seconds of one drawing without and of one with capture, their steps taking turns."""
-    prefill = model.drawing_prefill(PROMPT)
+def draw_both(
+    model: FamilyModel,
+    sampling: Sampling = SAMPLING,
+    clock: Callable[[], float] = time.process_time,
+    most: int | None = None,
+) -> tuple[float, float]:
+    """Seconds of one drawing without and of one with capture, their steps taking turns; the first `most` of them."""
+    prefill = model.drawing_prefill(PROMPT, sampling.size)
     words = positions_of(prefill.groups, (Group.PROMPT,))
-    probe = Probe(model.branch_groups(prefill, SAMPLING), rows="last", cross=words)  # as `generate` does
-    plain, captured = model.image_codes(prefill, SAMPLING), model.image_codes(prefill, SAMPLING, probe)
+    probe = Probe(model.branch_groups(prefill, sampling), rows="last", cross=words)  # as `generate` does
+    plain, captured = model.image_codes(prefill, sampling), model.image_codes(prefill, sampling, probe)
     spent = [0.0, 0.0]
-    for step in range(model.grid[0] * model.grid[1]):
+    for step in range(most or model.drawing_steps(prefill)[0]):
         first = step % 2
-        spent[first] += _time(lambda way=(plain, captured)[first]: next(way))
-        spent[1 - first] += _time(lambda way=(plain, captured)[1 - first]: next(way))
-    spent[1] += _time(lambda: (probe.mass(), probe.cross_attention()))
+        spent[first] += _time(clock, lambda way=(plain, captured)[first]: next(way))
+        spent[1 - first] += _time(clock, lambda way=(plain, captured)[1 - first]: next(way))
+    spent[1] += _time(clock, lambda: (probe.mass(), probe.cross_attention()))
     return spent[0], spent[1]
 
 
-def _time(work: Callable) -> float:
-    started = time.process_time()
+def _time(clock: Callable[[], float], work: Callable) -> float:
+    started = clock()
     work()
-    return time.process_time() - started
+    return clock() - started

@@ -122,5 +122,6 @@ def _shards(model: PreTrainedModel, itemsize: int) -> Iterator[list[str]]:
 def _random(name: str, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
     """Matrices from a narrow normal distribution; norms pass through, biases are 0."""
     if len(shape) > 1:
-        return torch.empty(shape, dtype=dtype).normal_(0, 0.02)
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # a CPU takes a minute for a large model
+        return torch.empty(shape, dtype=dtype, device=device).normal_(0, 0.02)
     return torch.full(shape, 1.0 if "norm" in name and name.endswith("weight") else 0.0, dtype=dtype)

@@ -21,3 +21,8 @@ def test_a_long_drawing_is_timed_both_ways():
 def test_one_benchmark_at_a_time():
     done = CliRunner().invoke(cli, ["bench", "--training", "--long"])
     assert isinstance(done.exception, UserError) and "one of --training" in str(done.exception)
+
+
+def test_no_large_models_without_a_gpu():
+    done = CliRunner().invoke(cli, ["bench", "--gpu"])
+    assert isinstance(done.exception, UserError) and "Expected a GPU" in str(done.exception)
