@@ -35,6 +35,7 @@ from app.commands.console import (
     open_engine,
     print_curve,
     print_scores,
+    quiet_bitsandbytes,
     read_precision,
     show_progress,
     write_file,
@@ -51,6 +52,7 @@ cli = typer.Typer(
 
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and exit code 2."""
+    quiet_bitsandbytes()
     try:
         cli()
     except UserError as error:

@@ -1,8 +1,8 @@
 """What can be compared, as plain curves: captures, fine-tunes, measurements, imported comparisons, the paper's figures.
 
-Owns the ids (`capture:…`, `run:…`, `measurement:…`, `bundle:….1` for a bundle's first thing, `paper:…`) and turns each
-into `Series`. Knows neither pages nor charts, nor how two
-series are set against each other.
+Owns the ids (`capture:…`, `run:…`, `measurement:…`, `bundle:….1` for a bundle's first thing, `model:…` for an embedded
+model, `paper:…`) and turns each into `Series`. Knows neither pages nor charts, nor how two series are set against each
+other.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from aia.config import TrainingConfig
 from aia.intensity import Definition, Task
 from aia.targets import load_targets
 from backend.background.runs import Runs, RunStatus
+from backend.embedded import load_embedded
 from backend.finetuning.finetune import name_targets
 from backend.interface import UserError
 from backend.kept.bundles import MOST_THINGS, Bundle, BundledSeries, Bundles, Role, Thing
@@ -33,7 +34,8 @@ LONGEST_NAME = 34
 
 _HEX = {24: "capture", 16: "run"}
 _ID = re.compile(
-    r"(capture:[0-9a-f]{24}|run:[0-9a-f]{16}|measurement:[0-9a-f]{16}|bundle:[0-9a-f]{16}\.[1-4]|paper:[a-z0-9-]{1,60})"
+    r"(capture:[0-9a-f]{24}|run:[0-9a-f]{16}|measurement:[0-9a-f]{16}|bundle:[0-9a-f]{16}\.[1-4]"
+    r"|(model|paper):[a-z0-9-]{1,60})"
 )
 
 
@@ -131,11 +133,16 @@ class Comparables:
         self.bundles = bundles or Bundles(runs.folder.parent / "bundles")
 
     def choices(self) -> list[Choice]:
-        """Finished runs, measurements, recent captures, what was imported, then the paper's curves by figure."""
+        """Finished runs, measurements, recent captures, what was imported, embedded models, the paper by figure."""
         finished = [self._run_choice(run) for run in self.runs.list() if run.state == "finished"]
         measured = [measurement_choice(one.id, one.document) for one in self.measurements.list()]
         imported = [choice for one in self.bundles.list() for choice in bundle_choices(one.id, one.document)]
-        return [*finished, *measured, *self.captures(), *imported, *self._paper_choices()]
+        return [*finished, *measured, *self.captures(), *imported, *_embedded_choices(), *self._paper_choices()]
+
+    def first(self) -> list[str]:
+        """Ids of what suits a first comparison: the embedded models, and the paper's curves of their architectures."""
+        here = [find_spec(name) for name in load_embedded()]
+        return [f"model:{spec.name}" for spec in here] + [f"paper:{spec.paper_curve}" for spec in here]
 
     def captures(self) -> list[Choice]:
         """Recent captures, the newest first."""
@@ -153,6 +160,8 @@ class Comparables:
             return measurement_choice(own, self.measurements.get(own))
         if kind == "bundle":
             return _find_part(own, self.bundles.get(own.partition(".")[0]))[0]
+        if kind == "model":
+            return _find_embedded(own)
         known = {choice.id: choice for choice in self._paper_choices()}
         if thing not in known:
             raise UserError(f"The paper has no curve called “{own[:40]}”; choose one from the list.")
@@ -170,6 +179,8 @@ class Comparables:
         if kind == "bundle":
             choice, part = _find_part(own, self.bundles.get(own.partition(".")[0]))
             return [_imported_series(choice, one) for one in part.series]
+        if kind == "model":
+            return list(_measured_series(_find_embedded(own), load_embedded()[own], definition))
         return self._paper_series(self.choice(thing))
 
     # --- captures ---
@@ -259,6 +270,27 @@ def measurement_choice(measurement_id: str, measurement: Measurement) -> Choice:
     name = measurement.name or f"{report.model}{adapted}, {report.samples:,} samples"
     about = f"{report.model}{adapted} · {report.samples:,} samples · seed {report.seed} · {measurement.definition}"
     return Choice(f"measurement:{measurement_id}", name, about, "Measured here", tasks)
+
+
+def _embedded_choices() -> list[Choice]:
+    """The embedded models as they were measured for this program."""
+    return [
+        Choice(
+            f"model:{model}",
+            measurement.name,
+            f"{measurement.report.samples:,} samples, measured once",
+            "Embedded models",
+            tuple(measurement.report.tasks),
+        )
+        for model, measurement in load_embedded().items()
+    ]
+
+
+def _find_embedded(model: str) -> Choice:
+    found = next((choice for choice in _embedded_choices() if choice.id == f"model:{model}"), None)
+    if found is None:
+        raise UserError(f"No model called “{model[:40]}” comes with its curves; choose one from the list.")
+    return found
 
 
 def bundle_choices(bundle_id: str, bundle: Bundle) -> list[Choice]:

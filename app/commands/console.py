@@ -45,21 +45,25 @@ def find_model(name: str) -> ModelSpec:
     return local_models.find_model(name)
 
 
+def quiet_bitsandbytes() -> None:
+    """Keep out what it says about processors it is slow on; before it is imported, as some is said then."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 def open_engine(spec: ModelSpec):
     """The engine over the same store as the page's; it knows this model too."""
+    quiet_transformers()
     from app.serve import make_engine
 
-    quiet_transformers()
     engine = make_engine(settings_from_environment())
     engine.specs = (spec, *engine.specs)
     return engine
 
 
 def quiet_transformers() -> None:
-    """Keep its warnings and progress bars out of ours, and what bitsandbytes says about processors it is slow on."""
+    """Keep its warnings and progress bars out of ours."""
     from transformers.utils import logging as transformers_logging
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -78,11 +82,11 @@ def check_adapter(adapter: Path | None) -> None:
 
 def load_with_adapter(spec: ModelSpec, adapter: Path | None, precision: Precision = Precision.FULL):
     """A loaded model, with the adapter of that folder where one is given."""
+    check_adapter(adapter)
+    quiet_transformers()
     from backend.families import load_model
     from backend.models.downloads import bring_here
 
-    check_adapter(adapter)
-    quiet_transformers()
     return load_model(follow_to_end(bring_here(spec)), adapter, precision)
 
 

@@ -27,7 +27,7 @@ from app.commands.console import (
 from backend.interface import UserError
 from backend.models.added_models import AddedModels
 from backend.models.import_report import DoesNotFit, ImportReport
-from backend.models.specs import ASSETS, SPECS, ModelSpec, Precision
+from backend.models.specs import SPECS, ModelSpec, Precision
 
 MOST_PRINTED = 8  # names of a kind
 
@@ -104,7 +104,7 @@ def describe_spec(spec: ModelSpec) -> dict:
         "memory_mib": spec.memory_mib,
         "licence": spec.licence,
         "decoupling": spec.decoupling,
-        "source": "embedded" if spec.source.startswith(str(ASSETS)) else spec.source,
+        "source": "embedded" if spec.embedded else spec.source,
         "checked": spec.checked,
     }
 

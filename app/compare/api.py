@@ -25,7 +25,7 @@ class CompareEndpoint:
         self._things = things
 
     def compare(self, ids: list[str], definition: str = "figure") -> dict:
-        """Compare up to four things by id (`capture:…`, `run:…`, `paper:…`) → series, differences, sentence."""
+        """Compare up to four things by id (`capture:…`, `run:…`, `model:…`, `paper:…`) → series, differences."""
 
         def work() -> dict[str, Any]:
             if not isinstance(ids, list):

@@ -16,11 +16,12 @@ from backend.comparison import Series
 Rows = Iterable[Sequence[str]]
 
 
-def empty_card(things: int) -> str:
-    """What to do where there is nothing to see yet."""
+def empty_card(things: int, first: str = "") -> str:
+    """What to do where there is nothing to see yet; `first` is the query of a comparison to begin with."""
     if things:
         return ""
-    body = f"<h2>Compare</h2><p>{escape(words.EMPTY)}</p>"
+    begin = f'<p><a href="?{escape(first)}">{escape(words.FIRST)}</a></p>' if first else ""
+    body = f"<h2>Compare</h2><p>{escape(words.EMPTY)}</p>{begin}"
     return f'<section class="lens-card lens-empty" aria-label="Compare">{body}</section>'
 
 

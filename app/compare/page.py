@@ -129,7 +129,7 @@ class Compare:
         series = by_definition[definition]
         return [
             views.picker_view(self.things.choices(), chosen, link, message),
-            cards.empty_card(len(things)),
+            cards.empty_card(len(things), views.make_link(self.things.first(), next(iter(Definition)), views.BOTH)),
             views.overlay_view(series, definition, link) or {},
             views.difference_view(series, definition) or {},
             views.heads_view(by_definition, definition) or {},

@@ -15,8 +15,10 @@ SAME_BELOW = 0.005  # differences that two decimals do not show
 
 EMPTY = (
     f"Choose two to {MOST_THINGS} things on the left: answers and drawings made here, finished fine-tunes, "
-    "curves of the paper. One fine-tune is enough: it brings its before, after, control and targets along."
+    "the embedded models, curves of the paper. One fine-tune is enough: it brings its before, after, control and "
+    "targets along."
 )
+FIRST = "The embedded models next to the paper’s Figure 1"
 ONE_MORE = "Choose one more thing on the left to set this against."
 OVERLAY_SUBTITLE = {
     False: "Share of attention between image and text, layer by layer.",

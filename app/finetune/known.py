@@ -15,6 +15,7 @@ from app.finetune.run_figures import Curve
 from app.finetune.run_record import RunReader, Timings, find_timings, rough_timings
 from backend.background.runs import Runs
 from backend.comparison import Comparables, Series
+from backend.embedded import load_embedded
 from backend.interface import UserError
 from backend.models.specs import ModelSpec, find_spec
 
@@ -41,6 +42,7 @@ class Known:
         ways: tuple[Callable[[], KnownCurves], ...] = (
             lambda: self._from_runs(model, definition),
             lambda: self._from_measurements(model, definition),
+            lambda: self._embedded(model, definition),
             lambda: self._from_captures(model, definition),
         )
         if start_from:
@@ -81,6 +83,13 @@ class Known:
                 for series in self._series(f"capture:{key.id}", definition):
                     found[key.task] = series.mean.tolist()
         return KnownCurves(found, "the newest capture")
+
+    def _embedded(self, model: str, definition: str) -> KnownCurves:
+        """What comes with an embedded model."""
+        known = load_embedded().get(model)
+        tasks = known.report.tasks if known else ()
+        curves = {task: known.curve(task, Definition(definition))[0].tolist() for task in tasks}
+        return KnownCurves(curves, "the measurement that comes with it")
 
     # --- what can be fitted to ---
 

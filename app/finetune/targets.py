@@ -110,7 +110,7 @@ def targets_view(
     figure = make_targets_figure(targets, curves)
     sentence = "Dotted: targets in their ±δ band, by layer; generation blue, understanding red."
     if curves:
-        sentence += f" Grey: the model now, as {known_from} measured it."
+        sentence += f" Grey: the model now, from {known_from}."
     if reference is not None:
         figure["data"] += reference_traces(reference, targets.layers)
         sentence += f" Dashed: {reference.name}, by depth."

@@ -23,7 +23,7 @@ _ASPECT = re.compile(r"\s*(\d{1,3})\s*:\s*(\d{1,3})\s*")
 
 def allows_sizes(spec: ModelSpec) -> bool:
     """Whether a model's drawings may have any size."""
-    return Task.GENERATION in spec.tasks and spec.family in FREE
+    return Task.GENERATION in spec.tasks and spec.family in FREE and not spec.one_size
 
 
 def check_size(spec: ModelSpec, size: str) -> None:

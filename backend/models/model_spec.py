@@ -44,9 +44,16 @@ class ModelSpec:
     memory_mib: dict[str, int]
     note: str
     targets: str = "paper-janus-pro"  # the preset that suits it best
+    paper_curve: str = ""  # the paper's own curve of its architecture, a slug of `backend.paper`
     hidden: int = 0  # width of the language model
     inner: int = 0  # width of its MLPs
     kv_heads: int = 0
     vocabulary: int = 0
     gated: bool = False  # the hub asks for the licence to be accepted
+    one_size: bool = False  # taught on pictures of one size, whatever its family could draw
     checked: str = ""  # which facts were verified, and against what
+
+    @property
+    def embedded(self) -> bool:
+        """Whether its files come with this program."""
+        return Path(self.source).is_relative_to(ASSETS)

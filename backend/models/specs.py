@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from backend.interface import UserError
 from backend.models.added_models import AddedModels
 from backend.models.catalogue import CATALOGUE
@@ -9,7 +11,7 @@ from backend.models.model_spec import ASSETS, BOTH_TASKS, ModelSpec, Precision
 
 __all__ = ["ASSETS", "BOTH_TASKS", "SPECS", "ModelSpec", "Precision", "find_spec"]
 
-SPECS: tuple[ModelSpec, ...] = (
+EMBEDDED: tuple[ModelSpec, ...] = (
     ModelSpec(
         name="tiny-janus",
         title="tiny-janus",
@@ -26,7 +28,35 @@ SPECS: tuple[ModelSpec, ...] = (
         memory_mib={"float32": 16},
         note="embedded, 8 layers, knows coloured shapes",
         targets="tiny-experts",
+        paper_curve="fig1-janus-pro",
     ),
+    ModelSpec(
+        name="tiny-emu3",
+        title="tiny-emu3",
+        family="emu3",
+        source=str(ASSETS / "tiny-emu3"),
+        revision="",
+        tasks=BOTH_TASKS,
+        decoupling="one token space: a VQ tokenizer makes pictures words of one vocabulary (as Emu3)",
+        layers=8,
+        heads=8,
+        image_tokens=72,  # 8 rows of 8 patches and a row end
+        parameters=5_389_827,
+        licence="Apache-2.0",
+        memory_mib={"float32": 21},
+        note="embedded, 8 layers, knows coloured shapes",
+        targets="tiny-experts",
+        paper_curve="fig1-emu3",
+        hidden=128,
+        inner=352,
+        kv_heads=4,
+        vocabulary=2_131,
+        one_size=True,
+    ),
+)
+
+SPECS: tuple[ModelSpec, ...] = (
+    *(spec for spec in EMBEDDED if Path(spec.source).is_dir()),
     *CATALOGUE,
     *AddedModels().specs(),
 )

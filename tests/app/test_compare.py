@@ -1,6 +1,8 @@
 """The Compare tab without a browser: what can be compared, and what the page answers."""
 
+import html
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from app.compare.api import CompareEndpoint
 from app.compare.page import Compare
 from backend.background.runs import Runs
 from backend.comparison import Comparables, parse_ids
+from backend.embedded import load_embedded
 from backend.interface import UserError
 from backend.kept.captures import Sampling
 from tests.app.made_runs import CONTROL, LAYERS, RUN, make_pair
@@ -113,6 +116,26 @@ def test_the_papers_curves_have_a_value_for_each_native_layer(things):
     assert layers["paper:fig1-janus-pro"] == {Task.GENERATION: 30, Task.UNDERSTANDING: 30}
     [emu, _] = things.series("paper:fig1-emu3", STRICT)
     assert emu.mean[:3].tolist() == [0.015, 0.0101, 0.0214] and emu.definition == FIGURE
+
+
+def test_an_embedded_model_has_the_curves_it_comes_with_by_each_definition(things):
+    known = load_embedded()["tiny-janus"]
+    for definition in Definition:
+        for one in things.series("model:tiny-janus", definition):
+            assert (one.definition, one.role, one.name) == (definition, "measurement", "tiny-janus")
+            assert one.mean == pytest.approx(known.curve(one.task, definition)[0])
+    with pytest.raises(UserError, match="No model called “tiny-llama”"):
+        things.series("model:tiny-llama", FIGURE)
+
+
+def test_an_empty_comparison_links_to_the_embedded_models_beside_the_papers_figure(page, things):
+    picker, empty, *_ = page.show([], FIGURE, "both")
+    [query] = re.findall(r'href="\?([^"]*)"', empty)
+    ids = parse_ids("?" + html.unescape(query))
+    assert ids == things.first() and ids[0] == "model:tiny-janus" and "paper:fig1-janus-pro" in ids
+    picker, empty, overlay, *_ = page.show(ids, FIGURE, "both")
+    assert [item.id for item in picker.chosen] == ids and picker.message == "" and empty == ""
+    assert len(overlay.legend) == len(ids) == 2 * len(load_embedded())
 
 
 def test_the_list_has_finished_runs_captures_and_the_paper(things, answer, drawing, tmp_path):

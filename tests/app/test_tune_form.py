@@ -21,6 +21,7 @@ from app.finetune.run_record import RunReader
 from app.finetune.targets import OWN, depth_in_layers, table_of
 from backend.background.runs import Runs
 from backend.comparison import Comparables
+from backend.embedded import load_embedded
 from backend.interface import UserError
 from backend.models.specs import SPECS
 from tests.app.made_runs import CONTROL, LAYERS, RUN, STARTS, make_pair
@@ -153,7 +154,7 @@ def test_an_adapter_goes_on_with_its_own_settings(fake):
 def test_a_preset_is_drawn_over_the_model_and_fills_the_table(fake):
     view, message, table = fake.on_choice("paper-emu3", TABLE, *AROUND)
     assert drawn(view, "generation now") == [[0.2] * LAYERS] and drawn(view, "understanding now") == [[0.6] * LAYERS]
-    assert "as an earlier run measured it" in view.sentence and message == ""
+    assert "Grey: the model now, from an earlier run." in view.sentence and message == ""
     assert table["layers"] == LAYERS and table["edited"] is False and table["rows"] != TABLE["rows"]
 
 
@@ -175,14 +176,26 @@ def test_a_reference_of_the_paper_is_drawn_by_depth(fake):
     np.testing.assert_allclose(depth_in_layers(8, 8), np.arange(1, 9))
 
 
-def test_without_runs_the_model_is_as_captures_or_a_measurement_saw_it(tmp_path, engine, answer, drawing):
+def test_before_anything_is_done_an_embedded_model_has_the_curves_it_comes_with(tmp_path, engine, answer):
+    engine.store.put(answer)
+    runs = Runs(tmp_path / "runs")
+    desk = make_desk(runs, tmp_path, Comparables(engine.store, runs))
+    view = desk.on_redraw("auto", TABLE, *AROUND)[0]
+    assert view.sentence.endswith("Grey: the model now, from the measurement that comes with it.")
+    for task in Task:
+        [mean] = drawn(view, f"{task} now")
+        np.testing.assert_allclose(mean, load_embedded()["tiny-janus"].curve(task, Definition.TRAINING)[0], atol=1e-4)
+
+
+def test_without_runs_the_model_is_as_captures_or_a_measurement_saw_it(tmp_path, engine, answer, drawing, monkeypatch):
+    monkeypatch.setattr("app.finetune.known.load_embedded", dict)
     runs = Runs(tmp_path / "runs")
     things = Comparables(engine.store, runs)
     desk = make_desk(runs, tmp_path, things)
     assert "Grey" not in desk.on_redraw("auto", TABLE, *AROUND)[0].sentence
     engine.store.put(answer)
     view = desk.on_redraw("auto", TABLE, *AROUND)[0]
-    assert "as the newest capture measured it" in view.sentence
+    assert "Grey: the model now, from the newest capture." in view.sentence
     mean = answer.head_intensity(Definition.TRAINING).mean(1)
     np.testing.assert_allclose(drawn(view, "understanding now")[0], mean, atol=1e-6)
     assert drawn(view, "generation now") == [[None] * LAYERS]

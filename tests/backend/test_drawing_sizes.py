@@ -42,10 +42,10 @@ def test_an_aspect_has_about_as_many_patches_as_the_usual_drawing(size, grid):
 
 
 def test_only_models_that_draw_any_size_take_one():
-    assert [spec.name for spec in SPECS if allows_sizes(spec)] in (["emu3-gen"], ["tiny-emu3", "emu3-gen"])
+    assert [spec.name for spec in SPECS if allows_sizes(spec)] == ["emu3-gen"]
     assert usual_grid(JANUS) == (24, 24) and image_tokens(JANUS, "9x9") == 576
     check_size(EMU3, "32x48")
     check_size(JANUS, "")
-    for spec in (JANUS, find_spec("emu3-chat"), replace(EMU3, family="janus")):
+    for spec in (JANUS, find_spec("emu3-chat"), replace(EMU3, family="janus"), replace(EMU3, one_size=True)):
         with pytest.raises(UserError, match="draws one size only, got 32x48; leave it out"):
             check_size(spec, "32x48")

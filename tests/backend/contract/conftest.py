@@ -8,17 +8,16 @@ leave out the embedded models, which are slower, `embedded_…` for them alone, 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from aia.intensity import Task
 from backend.families import FAMILIES, as_trainable, load_model
-from backend.models.specs import ASSETS, SPECS
+from backend.models.specs import SPECS
 from tests import checkpoints
 
 RANDOM = {f"random-{name}": checkpoints.module_of(name).TASKS for name in checkpoints.FAMILIES}
-EMBEDDED = {spec.name: spec.tasks for spec in SPECS if Path(spec.source).is_relative_to(ASSETS)}
+EMBEDDED = {spec.name: spec.tasks for spec in SPECS if spec.embedded}
 FAMILY_OF = {f"random-{name}": name for name in checkpoints.FAMILIES} | {s.name: s.family for s in SPECS}
 
 
