@@ -52,6 +52,14 @@ class Adapter:
 BASE = Adapter()
 
 
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A loaded model without an adapter: while the engine holds this very object, nothing about it changes."""
+
+    model: UnifiedModel
+    source: tuple[ModelSpec, Precision]
+
+
 @dataclass(frozen=True)
 class Wanted:
     """A model as a request wants it."""
@@ -97,6 +105,7 @@ class Engine:
         self._lock = threading.Lock()
         self._loaded: UnifiedModel | None = None
         self._source: tuple[ModelSpec, Precision] | None = None  # of what is loaded
+        self._ready: Ready | None = None
         self._room = room or Room()
 
     def spec(self, name: str) -> ModelSpec:
@@ -119,14 +128,14 @@ class Engine:
 
     def adopt(self, model: UnifiedModel) -> None:
         """Take over a model that was loaded elsewhere, as the one of its name."""
-        self._loaded, self._source = model, (self.spec(model.name), Precision.FULL)
+        self._loaded, self._source, self._ready = model, (self.spec(model.name), Precision.FULL), None
 
     def unload(self) -> str:
         """Let the model go and give its memory back → what `state` says then. Raises `UserError` while it works."""
         if not self._lock.acquire(blocking=False):
             raise UserError("The model is at work; stop it or wait for its end, then unload it.")
         try:
-            self._loaded = self._source = None
+            self._let_go()
             self._room.give_back()
         finally:
             self._lock.release()
@@ -142,12 +151,15 @@ class Engine:
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            self._loaded = self._source = None
+            self._let_go()
             self._room.make()
             logger.info(MADE_ROOM)
         finally:
             self._lock.release()
         return True
+
+    def _let_go(self) -> None:
+        self._loaded = self._source = self._ready = None
 
     def _prepare(self, wanted: Wanted, cancel: CancelFlag | None = None) -> UnifiedModel:
         """Under the lock: what runs next must find the model as it was asked for. Raises `Cancelled` while loading."""
@@ -155,7 +167,7 @@ class Engine:
         folder = self.find_adapter(adapter.id) if adapter.id and adapter.strength else None
         source = _source_of(wanted.spec, folder, adapter.strength), wanted.precision
         if self._loaded is None or self._source != source:
-            self._loaded = self._source = None
+            self._let_go()
             self._room.check(wanted.spec, wanted.precision, wanted.size)
             with interruptible(cancel):
                 self._loaded, self._source = load_model(source[0], precision=source[1]), source
@@ -163,7 +175,10 @@ class Engine:
         if folder is not None or self._loaded.adapter:
             from backend.models.adapters import apply_adapter
 
+            self._ready = None
             apply_adapter(self._loaded, folder, adapter.strength)
+        if folder is None and self._ready is None:
+            self._ready = Ready(self._loaded, source)
         return self._loaded
 
     def capture(self, capture_id: str) -> Capture:
@@ -275,6 +290,9 @@ class Engine:
         """Notices first; then the stored capture at once, or the model's events and a new one."""
         here = yield from bring_here(wanted.spec, cancel)  # outside the queue: others go on meanwhile
         wanted, finished = replace(wanted, spec=here), None
+        if known := self._known(wanted, prompt, make_key):
+            yield from known
+            return
         with self.queue.join(work=f"{here.name} {wanted.task}") as ticket:
             yield from self.turn(ticket, cancel)
             for event in self._run_in_turn(wanted, prompt, cancel, ticket, make_key, start):
@@ -284,6 +302,19 @@ class Engine:
                     yield event
         if finished is not None:
             yield finished  # whoever looks at it now holds nobody up
+
+    def _known(self, wanted: Wanted, prompt: str, make_key) -> list[Event]:
+        """What the store has of the model as it is loaded: that takes no turn, so nobody waits for it. Else nothing."""
+        ready, adapter = self._ready, wanted.adapter
+        if ready is None or ready.source != (wanted.spec, wanted.precision) or (adapter.id and adapter.strength):
+            return []
+        key = make_key(ready.model)
+        stored = self.store.get(key.id) if self._ready is ready else None  # else it was another's while it was made
+        if stored is None:
+            return []
+        unknown = ready.model.unknown_words(prompt)
+        notices = [Notice(say_unknown(ready.model.name, unknown))] if unknown else []
+        return [*notices, Finished(stored, cached=True)]
 
     def turn(self, ticket: Ticket, cancel: CancelFlag | None = None) -> Iterator[Event]:
         """Wait for one's turn: what to tell meanwhile. Raises `Cancelled` when the flag is set."""

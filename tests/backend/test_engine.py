@@ -3,6 +3,7 @@
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from aia.intensity import Task
 from backend.engine import (
     GENERATION_SAMPLING,
     UNDERSTANDING_SAMPLING,
+    Adapter,
     Engine,
     check_request,
     normal_sampling,
@@ -195,6 +197,30 @@ def test_an_equal_request_that_was_ahead_in_the_queue_is_not_computed_again(engi
     run(ahead)
     thread.join(30)
     assert behind[-1].cached
+
+
+def test_what_is_kept_is_there_at_once_while_somebody_else_draws(engine):
+    asked = ("tiny-janus", PICTURE, "is there a zebra or a star?")
+    first = run(engine.understand(*asked))
+    ahead = engine.generate("tiny-janus", "a red star", replace(GENERATION_SAMPLING, seed=9))
+    next(ahead)  # holds the model
+    again = run(engine.understand(*asked))
+    assert again[-1].cached and again[-1].capture.id == first[-1].capture.id
+    assert [e.text for e in again[:-1]] == [e.text for e in first if isinstance(e, Notice)] and "zebra" in again[0].text
+    ahead.close()
+
+
+def test_what_an_adapter_made_is_no_answer_of_the_base_model(engine, tiny_janus, monkeypatch):
+    """While an adapter is on, nothing is said to be known without looking at the model in its turn."""
+    asked = ("tiny-janus", PICTURE, "how many stars are there?")
+    run(engine.understand(*asked))
+    monkeypatch.setattr(tiny_janus, "adapter", "")  # put back at the end
+    monkeypatch.setattr(engine, "find_adapter", lambda adapter_id: Path("nowhere"))
+    monkeypatch.setattr("backend.models.adapters.whole_weights", lambda spec, folder: spec)
+    monkeypatch.setattr("backend.models.adapters.apply_adapter", lambda model, *_: setattr(model, "adapter", "tuned@1"))
+    tuned = run(engine.understand(*asked, adapter=Adapter("tuned")))[-1]
+    assert not tuned.cached and tuned.capture.key.adapter == "tuned@1"
+    assert engine._ready is None
 
 
 def test_damaged_weights_are_one_sentence(tmp_path):

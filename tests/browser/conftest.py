@@ -89,14 +89,19 @@ def api(server):
     return Client(server, verbose=False)
 
 
-@pytest.fixture(scope="session")
-def chromium():
+def find_chromium():
+    """The path of Chromium or Chrome."""
     names = (os.environ.get("CHROMIUM"), *NAMES)
     path = next((found for name in names if name and (found := shutil.which(name))), None)
     if path is None:
-        pytest.fail("no Chromium was found: install Chromium or Chrome, or set CHROMIUM to its path")
+        raise FileNotFoundError("no Chromium was found: install Chromium or Chrome, or set CHROMIUM to its path")
+    return path
+
+
+@pytest.fixture(scope="session")
+def chromium():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         # One context for all: tabs share its cache, and half a minute is not spent on compiling scripts.
         context = browser.new_context(accept_downloads=True)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
