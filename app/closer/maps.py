@@ -50,4 +50,4 @@ def _largest(maps: Iterable[np.ndarray]) -> float:
 
 
 def _round_up(value: float) -> float:
-    return next((limit for limit in LIMITS if value <= limit), LIMITS[-1])
+    return next((limit for limit in LIMITS if value <= limit + 1e-6), LIMITS[-1])  # a float32's own rounding is none

@@ -9,6 +9,7 @@ from typing import Any
 from app.closer.asked import Asked
 from app.closer.heads import read_heads
 from app.closer.space import read_space
+from app.closer.time import read_time
 from app.components.viewcard import ViewCard
 
 Read = Callable[[Asked], dict[str, Any]]
@@ -27,6 +28,7 @@ class View:
 
 VIEWS = (
     View("heads", "Heads", ViewCard, read_heads, ("head", "sort")),
+    View("time", "Time", ViewCard, read_time, ("step", "fed")),
     View("space", "Space", ViewCard, read_space, ("head", "layer", "word", "patch", "sinks", "smooth", "fed", "play")),
 )
 

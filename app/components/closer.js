@@ -11,7 +11,7 @@ Object.assign(
     const OF_ONE = ["step", "patch", "word", "play"]; // these name a part of one capture, and go with it
     const MOST_KEPT = 12; // answers of the server; a capture never changes
     const ID = /^[0-9a-f]{24}$/;
-    const NOT_KEPT = "This result was not kept, so there is nothing to look into; free some space or ask for less, then run it again.";
+    const NOT_KEPT = "This result is not in the store, so there is nothing to look into; run it again, and if that does not help, free some space or ask for less.";
     const LOST = "Expected data from the server, got none; check that it is running, then try again.";
     const views = {};
     const callbacks = { capture: [], set: [], look: [] };

@@ -1,5 +1,6 @@
 // Draws dense maps: crisp cells between fixed limits, a legend, a cursor for pointer and keyboard, and the same as a file.
-// `lens.heatmap(host, { pick })` → { draw(map, shown), pin(cell), … }. A map is what app/closer/maps.py encodes, or
+// `lens.heatmap(host, { pick, move })` → { draw(map, shown), pin(cell), point(cell), … }; `pick` hears of a click or Enter,
+// `move` of the cell that is pointed at, or null. A map is what app/closer/maps.py encodes, or
 // { rows, columns, low, high, values }; `shown` says how to read it, see `draw`. Cells are [row, column], from 0.
 Object.assign(
   window.lens,
@@ -123,7 +124,7 @@ Object.assign(
     }
 
     const tickStep = (cell, room) => TICKS.find((step) => step * cell >= room) || TICKS.at(-1);
-    const isTick = (index, step) => index === 0 || (index + 1) % step === 0;
+    const isTick = (index, step) => index === 0 || ((index + 1) % step === 0 && !(step === 2 && index === 1)); // 1 and 2 would touch
 
     function drawAxes(pen, map, size, shown, theme, x, y) {
       const { rowLabel = (i) => i + 1, columnLabel = (j) => j + 1, columnNames, rowTitle, columnTitle } = shown;
@@ -156,7 +157,7 @@ Object.assign(
 
     // --- on the page ---
 
-    function heatmap(host, { pick = () => {} } = {}) {
+    function heatmap(host, { pick = () => {}, move = () => {} } = {}) {
       host.innerHTML =
         '<figure class="lens-map"><figcaption></figcaption><div class="lens-map-scroll"><div class="lens-map-frame">' +
         '<canvas class="lens-map-canvas" role="application" aria-roledescription="map" tabindex="0"></canvas>' +
@@ -168,8 +169,9 @@ Object.assign(
       let map = null, shown = null, size = null, cursor = null, pinned = null, waiting = 0;
 
       // `shown`: title, scale (generation, understanding, difference), unit, rowTitle, columnTitle, says(row, column, value);
-      // and where wanted label, rowLabel(row), columnLabel(column), columnNames, height and widest of a cell in px, empty
-      // (the words where no cell is pointed at), after (a line after that column).
+      // and where wanted label, rowLabel(row), columnLabel(column), columnNames (drawn where they fit), columnPlaces(column)
+      // (their names in a file alone), height and widest of a cell in px, empty (the words where no cell is pointed at),
+      // after (a line after that column).
       function draw(next, how) {
         map = unpack(next);
         shown = how;
@@ -221,8 +223,13 @@ Object.assign(
 
       function point(cell) {
         cursor = cell;
+        if (!map) return;
         place(find(".lens-map-cursor"), cursor);
-        if (map) read();
+        read();
+      }
+      function moveTo(cell) {
+        point(cell);
+        move(cell);
       }
 
       function cellAt(event) {
@@ -230,13 +237,13 @@ Object.assign(
         return column >= 0 && column < map.columns && row >= 0 && row < map.rows ? [row, column] : null;
       }
 
-      canvas.addEventListener("pointermove", (event) => size && point(cellAt(event)));
-      canvas.addEventListener("pointerleave", () => point(null));
+      canvas.addEventListener("pointermove", (event) => size && moveTo(cellAt(event)));
+      canvas.addEventListener("pointerleave", () => moveTo(null));
       canvas.addEventListener("click", (event) => {
         const cell = size && cellAt(event);
         if (cell) pick(cell);
       });
-      canvas.addEventListener("blur", () => point(null));
+      canvas.addEventListener("blur", () => moveTo(null));
       canvas.addEventListener("keydown", (event) => {
         const [row, column] = cursor || pinned || [0, 0];
         const to = {
@@ -246,7 +253,7 @@ Object.assign(
         if (to && map) {
           event.preventDefault();
           const [r, c] = cursor || pinned ? to : [0, 0];
-          point([Math.min(Math.max(r, 0), map.rows - 1), Math.min(Math.max(c, 0), map.columns - 1)]);
+          moveTo([Math.min(Math.max(r, 0), map.rows - 1), Math.min(Math.max(c, 0), map.columns - 1)]);
           find(".lens-map-cursor").scrollIntoView({ block: "nearest", inline: "nearest" });
         } else if ((event.key === "Enter" || event.key === " ") && (cursor || pinned)) {
           event.preventDefault();
@@ -261,6 +268,7 @@ Object.assign(
 
       return {
         draw,
+        point,
         pin(cell) {
           pinned = cell;
           place(find(".lens-map-pin"), pinned);
@@ -315,14 +323,15 @@ Object.assign(
     function toCsv({ maps }) {
       const cell = (value) => (/[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value);
       const { shown } = maps[0].current();
-      const rows = [["map", shown.rowTitle, shown.columnTitle, ...(shown.columnNames ? ["name"] : []), shown.unit]];
+      const isNamed = Boolean(shown.columnNames || shown.columnPlaces);
+      const rows = [["map", shown.rowTitle, shown.columnTitle, ...(isNamed ? ["name"] : []), shown.unit]];
       for (const one of maps) {
         const { map, shown } = one.current();
         for (let row = 0; row < map.rows; row++) {
           for (let column = 0; column < map.columns; column++) {
             const value = valueAt(map, row, column);
-            const { rowLabel = (i) => i + 1, columnLabel = (j) => j + 1, columnNames } = shown;
-            const named = columnNames ? [columnNames[column]] : [];
+            const { rowLabel = (i) => i + 1, columnLabel = (j) => j + 1, columnNames, columnPlaces = (j) => columnNames[j] } = shown;
+            const named = isNamed ? [columnPlaces(column)] : [];
             rows.push([shown.title, rowLabel(row), columnLabel(column), ...named, Number.isFinite(value) ? value.toFixed(5) : ""]);
           }
         }
