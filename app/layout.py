@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from app.api import add_endpoints
+from app.closer.matters_route import MATTERS_URL, MattersRoute
 from app.closer.registry import KEYS, READERS
 from app.closer.route import CLOSER_URL, Closer
 from app.closer.space import space_sources
@@ -37,14 +38,25 @@ from backend.background.runs import Runs
 from backend.comparison import Comparables
 from backend.engine import Engine
 from backend.kept.archives import MAX_IMPORT_BYTES
+from backend.kept.knockouts import Knockouts
 from backend.kept.library import Library
 from backend.kept.library_files import LibraryFiles
+from backend.matters import Matters
 from backend.models.specs import ASSETS
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever
 RUN_URL = "lens/run"
-STYLES = ("style.css", "finetune.css", "tune_form.css", "compare.css", "library.css", "closer.css", "space.css")
+STYLES = (
+    "style.css",
+    "finetune.css",
+    "tune_form.css",
+    "compare.css",
+    "library.css",
+    "closer.css",
+    "space.css",
+    "matters.css",
+)
 UPLOADS_KEPT_SECONDS = 86_400
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -138,6 +150,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     stream = Stream(engine, load_samples())
     things = Comparables(engine.store, Runs(settings.runs))
     files, closer = LibraryFiles(Library(things)), Closer(things, READERS | space_sources(engine.look))
+    matters = MattersRoute(Matters(engine, Knockouts(settings.knockouts)), closer.find)
     hosts = (*settings.allowed_hosts, settings.host)
     return {
         "server_name": settings.host,
@@ -163,6 +176,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
                 Route(f"/{RUN_URL}", stream.respond, methods=["POST"]),
                 Route(f"/{EXPORT_URL}", export_route(files)),
                 Route(f"/{CLOSER_URL}/{{view}}", closer.respond),
+                Route(f"/{MATTERS_URL}", matters.respond, methods=["POST"]),
             ],
             "docs_url": None,
             "redoc_url": None,

@@ -32,11 +32,6 @@ class Progress:
     total: int
 
 
-def default_width(layers: int) -> int:
-    """A fifth of the layers, as in Geva et al. 2023 (10 of 48), at least one."""
-    return max(1, round(layers / 5))
-
-
 def check_settings(settings: Settings, layers: int) -> None:
     """Raises `UserError` for a window or a number of controls out of range."""
     if not 1 <= settings.width <= layers:

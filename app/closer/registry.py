@@ -8,6 +8,7 @@ from typing import Any
 
 from app.closer.asked import Asked
 from app.closer.heads import read_heads
+from app.closer.matters import read_matters
 from app.closer.space import read_space
 from app.closer.time import read_time
 from app.components.viewcard import ViewCard
@@ -30,6 +31,7 @@ VIEWS = (
     View("heads", "Heads", ViewCard, read_heads, ("head", "sort")),
     View("time", "Time", ViewCard, read_time, ("step", "fed")),
     View("space", "Space", ViewCard, read_space, ("head", "layer", "word", "patch", "sinks", "smooth", "fed", "play")),
+    View("matters", "Does it matter?", ViewCard, read_matters, ("width", "way", "draws", "cut")),
 )
 
 # Data without a card of their own. Those that run a model are made where the engine is: see `space.space_sources`.

@@ -36,7 +36,7 @@ from app.settings import settings_from_environment
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
 from backend.interface import Preparing, UserError
 from backend.kept.captures import Capture, Sampling
-from backend.kept.knockouts import MOST_DRAWS, MOST_LAYERS, KnockoutReport, Knockouts, Settings, Way
+from backend.kept.knockouts import MOST_DRAWS, MOST_LAYERS, KnockoutReport, Knockouts, Settings, Way, default_width
 
 KINDS_HELP = "Kinds of held-out questions by commas, drawing among them; with --samples."
 
@@ -90,7 +90,7 @@ def knockout(
 
 def read_settings(layers: int, window: int | None, way: str, draws: int, seed: int) -> Settings:
     """Settings of a knock-out, the window by default a fifth of the layers. Raises `UserError`."""
-    width = max(1, round(layers / 5)) if window is None else window
+    width = default_width(layers) if window is None else window
     for name, value, low, high in (("layers in a window", width, 1, MOST_LAYERS), ("draws", draws, 0, MOST_DRAWS)):
         if not low <= value <= high:
             raise UserError(f"Expected {low} to {high} {name}, got {value}; change it.")

@@ -66,6 +66,6 @@ Object.assign(
       if (card.getBoundingClientRect().top > innerHeight - 120) card.scrollIntoView({ behavior: "smooth" });
     }
 
-    return { run, stop, cards };
+    return { run, stop, cards, lines };
   })(),
 );

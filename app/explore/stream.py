@@ -7,14 +7,11 @@ Knows the engine and the views; no component and no event of Gradio.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import json
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from app.components.result import ResultView, State
 from app.explore import views
 from app.explore.form import Request, parse_request
 from app.explore.samples import Samples
+from app.lines import Lines, read_body, respond_with
 from app.words import BROKEN, describe_preparing, describe_waiting
 from backend.engine import Engine
 from backend.interface import (
@@ -43,15 +41,11 @@ from backend.interface import (
     UserError,
     Waiting,
 )
-from backend.people.queue import MOST_WAITING
 from backend.pictures import load_picture
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 2**20  # a form whose question is far too long still gets told so by the engine
 UPDATE_SECONDS = 0.25  # between two updates of a growing result; each costs the page some 20 ms
-QUIET_SECONDS = 15  # after which an empty line goes out, so that no proxy takes a waiting run for a dead one
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second keeps nginx from holding lines back
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class Stream:
     def __init__(self, engine: Engine, samples: Samples):
         self._engine = engine
         self._samples = samples
-        self._workers = ThreadPoolExecutor(MOST_WAITING + 8, "run")  # a thread each, nearly all of them asleep
+        self._work = Lines(engine.queue, "run")
 
     # --- the route ---
 
@@ -84,27 +78,11 @@ class Stream:
             lines, status = iter([failed(str(error)).to_line()]), 400
         else:
             lines, status = self._lines(asked), 200
-        return StreamingResponse(lines, status, HEADERS, "application/x-ndjson")
+        return respond_with(lines, status)
 
-    async def _lines(self, asked: Request) -> AsyncIterator[bytes]:
-        """The lines of one run; when nobody listens any more, Starlette closes this and the model stops."""
-        loop, lines, flag = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
-
-        def work() -> None:
-            try:
-                for update in self.updates(asked, flag):
-                    loop.call_soon_threadsafe(lines.put_nowait, update.to_line())
-            finally:
-                loop.call_soon_threadsafe(lines.put_nowait, None)
-
-        run = self._workers.submit(contextvars.copy_context().run, work)  # who asks goes along
-        try:
-            while (line := await next_line(lines)) is not None:
-                yield line
-        finally:
-            run.cancel()  # where it has not begun
-            flag.set()
-            self._engine.queue.look()  # where it waits for its turn
+    def _lines(self, asked: Request) -> AsyncIterator[bytes]:
+        """The lines of one run; when nobody listens any more, the model stops."""
+        return self._work.follow(lambda flag: (update.to_line() for update in self.updates(asked, flag)))
 
     # --- a run ---
 
@@ -168,24 +146,6 @@ def grow(view: ResultView, event: Event) -> ResultView:
 
 def failed(sentence: str) -> Update:
     return Update(ResultView(State.FAILED, message=sentence))
-
-
-async def next_line(lines: asyncio.Queue[bytes | None]) -> bytes | None:
-    """The next line, or an empty one when there is none for a while."""
-    try:
-        return await asyncio.wait_for(lines.get(), QUIET_SECONDS)
-    except TimeoutError:
-        return b"\n"
-
-
-async def read_body(http: HttpRequest) -> bytes:
-    """The request's body. Raises `UserError` as soon as it is too long."""
-    body = b""
-    async for chunk in http.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise UserError(f"Expected at most {MAX_BODY_BYTES // 2**20} MiB of text, got more; shorten it.")
-    return body
 
 
 def load_choice(choice: PictureChoice | None, engine: Engine, samples: Samples) -> Image.Image:

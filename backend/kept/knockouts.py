@@ -28,6 +28,16 @@ Nats = Annotated[list[float], Field(max_length=MOST_TOKENS)]
 Whole = Annotated[int, Field(ge=0, lt=2**53)]
 
 
+def default_width(layers: int) -> int:
+    """Layers of a window unless told: a fifth of all, as in Geva et al. 2023 (10 of 48), at least one."""
+    return max(1, round(layers / 5))
+
+
+def window_layers(layers: int, width: int) -> list[range]:
+    """The layers of each window, from 0: those of `aia.knockout.layer_windows`, one window centred on each layer."""
+    return [range(max(0, at - (width - 1) // 2), min(layers, at + width // 2 + 1)) for at in range(layers)]
+
+
 class Way(StrEnum):
     """Which rows may not look at the other modality."""
 

@@ -16,7 +16,8 @@ from app.components.picture import PictureChoice
 from app.components.result import State
 from app.explore.form import Request, fill_form, parse_request
 from app.explore.samples import load_samples
-from app.explore.stream import MAX_BODY_BYTES, Stream
+from app.explore.stream import Stream
+from app.lines import MAX_BODY_BYTES
 from backend.engine import BASE, Adapter
 from backend.interface import Preparing, UserError
 from backend.kept.store import StoreFull

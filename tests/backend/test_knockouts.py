@@ -11,9 +11,19 @@ from PIL import Image
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine
 from backend.interface import Cancelled, UserError
 from backend.kept.captures import Sampling
-from backend.kept.knockouts import Control, Cut, KnockoutReport, Knockouts, Remade, Settings, Way, content_id
+from backend.kept.knockouts import (
+    Control,
+    Cut,
+    KnockoutReport,
+    Knockouts,
+    Remade,
+    Settings,
+    Way,
+    content_id,
+    default_width,
+)
 from backend.kept.store import CaptureStore
-from backend.knockout import Progress, default_width, knock_out
+from backend.knockout import Progress, knock_out
 from backend.knockout_study import describe_kind, study_knockout
 from backend.matters import Matters
 from tests.backend.contract.helpers import PICTURE, finish

@@ -15,8 +15,8 @@ from backend.families.forced import ForcedDrawing, force
 from backend.families.looking import made_again, read_again
 from backend.interface import Cancelled, UserError
 from backend.kept.captures import Sampling
-from backend.kept.knockouts import Cut, KnockoutReport, Settings, Way
-from backend.knockout import Progress, default_width, knock_out, remake
+from backend.kept.knockouts import Cut, KnockoutReport, Settings, Way, default_width
+from backend.knockout import Progress, knock_out, remake
 from backend.pictures import load_picture
 from tests.backend.contract.helpers import GREEDY, PICTURE, QUESTION, eager_attention, finish
 
