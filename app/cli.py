@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from aia.intensity import Task
 from app.commands import bench as bench_commands
 from app.commands import knockout as knockout_commands
 from app.commands import measuring as measuring_commands
@@ -138,7 +139,7 @@ def evaluate(
     check_sampling(sampling)
     loaded = load_with_adapter(find_model(model), adapter, read_precision(precision))
     report = evaluate_model(loaded, samples, seed, sampling, show_progress)
-    for task in ("understanding", "generation"):
+    for task in (t for t in Task if t in report):
         print_scores(task, report[task])
     write_json(json_file, report)
 

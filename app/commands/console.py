@@ -45,6 +45,13 @@ def find_model(name: str) -> ModelSpec:
     return local_models.find_model(name)
 
 
+def name_in_config(spec: ModelSpec, given: str) -> str:
+    """How a run remembers its model: a known name as it is, a folder by its whole path, wherever it is resumed from."""
+    from backend.models.specs import SPECS
+
+    return given if given in {known.name for known in SPECS} else spec.source
+
+
 def quiet_bitsandbytes() -> None:
     """Keep out what it says about processors it is slow on; before it is imported, as some is said then."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

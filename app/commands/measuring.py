@@ -30,6 +30,7 @@ from app.commands.console import (
     choice,
     find_model,
     load_with_adapter,
+    name_in_config,
     print_report,
     read_precision,
     show_progress,
@@ -90,7 +91,7 @@ def measure(
     check_sampling(Sampling(seed=seed, temperature=temperature, guidance=guidance))
     settings: dict[str, Any] = {"definition": counted, "seed": seed, "guidance": guidance, "temperature": temperature}
     settings |= {
-        "model": model,
+        "model": name_in_config(spec, model),
         "adapter": adapter and os.path.abspath(adapter),
         "precision": read_precision(precision),
     }

@@ -14,11 +14,23 @@ import typer
 from aia.config import TrainingConfig, make_config
 from aia.intensity import Task
 from aia.targets import PRESETS
-from app.commands.console import Json, Model, Seed, check_parent, choice, quiet_transformers, show_progress, write_json
+from app.commands.console import (
+    Json,
+    Model,
+    Seed,
+    check_parent,
+    choice,
+    find_model,
+    name_in_config,
+    quiet_transformers,
+    show_progress,
+    write_json,
+)
 from app.settings import settings_from_environment
 from backend.background import run_process
 from backend.finetuning.target_files import TargetFiles
 from backend.interface import Cancelled, UserError
+from backend.models.specs import ModelSpec
 
 DEFAULTS = TrainingConfig()
 
@@ -83,9 +95,11 @@ def finetune(
     quiet_transformers()
     config = None
     if not resume:
+        spec = find_model(model)
         config = build_config(
             {
-                "model": model,
+                "model": name_in_config(spec, model),
+                **shares(spec, settings or []),
                 "method": choice("method", method, ["lora", "qlora", "full"]),
                 "targets": find_targets(targets),
                 "aia": not no_aia,
@@ -147,6 +161,15 @@ def weights(both: float | None, generation: float | None, understanding: float |
     return {name: value for name, value in chosen.items() if value is not None}
 
 
+def shares(spec: ModelSpec, settings: list[str]) -> dict[str, float]:
+    """No share of the steps for what a model cannot do, said on stderr; unless a share was asked for."""
+    asked = {text.partition("=")[0] for text in settings}
+    missing = [task for task in Task if task not in spec.tasks and f"ratio_{task}" not in asked]
+    for task in missing:
+        typer.echo(f"{spec.title} has no {task}: every step trains the other task", err=True)
+    return {f"ratio_{task}": 0.0 for task in missing}
+
+
 def find_targets(named: str) -> str:
     """A preset or a file as it is; else the file that the page saved under that name."""
     if named in ("auto", *PRESETS) or Path(named).exists():
@@ -192,7 +215,7 @@ def show_event(event: dict, prefix: str = "") -> None:
     elif kind == "scoring":
         typer.echo(f"{prefix}scoring at step {event['step']:,}", err=True)
     elif kind == "scored":
-        scores = {task.value: event["scores"][task]["overall"] for task in Task}
+        scores = {task.value: event["scores"][task]["overall"] for task in Task if task in event["scores"]}
         told = ", ".join(f"{task} {rate:.3f}" for task, rate in scores.items())
         typer.echo(f"{prefix}scores at step {event['step']:,}: {told}", err=True)
     elif kind == "measured":
@@ -207,7 +230,7 @@ def print_result(result: dict) -> None:
     typer.echo(f"{'':34}{'before':>9}{'after':>9}")
     for task in Task:
         moments = [result[when] for when in ("before", "after")]
-        if all(m["scores"] for m in moments):
+        if all(m["scores"] and task in m["scores"] for m in moments):
             row(f"{task} score", [m["scores"][task]["overall"] for m in moments])
         if all(m["distance"] and task in m["distance"] for m in moments):
             row(f"{task} distance to targets", [m["distance"][task]["mean_absolute"] for m in moments])
