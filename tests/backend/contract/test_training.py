@@ -7,17 +7,21 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 
 from aia import world
 from aia.batch import NO_LABEL
 from aia.config import make_config
-from aia.data import Sample, Turn
+from aia.data import Sample, Turn, WorldData
 from aia.intensity import GROUPS, PAD_GROUP, Definition, Group, Task, group_index, intensity
 from aia.loss import sequence_intensities, sequence_probe
+from aia.targets import load_targets
+from aia.training import Plan, Training, make_accelerator
 from backend.families import as_trainable, load_model
 from backend.interface import UserError
 from backend.kept.captures import Sampling
 from backend.models.adapters import prepare_training, save_adapter
+from backend.models.specs import Precision
 from tests.backend.contract.conftest import names_for
 from tests.backend.contract.helpers import GREEDY, PICTURE, QUESTION, finish, squeeze
 
@@ -232,3 +236,79 @@ def test_a_saved_adapter_loads_with_plain_peft_onto_the_plain_model(random_train
     plain = PeftModel.from_pretrained(plain, str(folder)).eval()
     expected = logits_of(trainable.model, trainable.family)
     torch.testing.assert_close(logits_of(plain, trainable.family), expected, atol=1e-4, rtol=1e-4)
+
+
+# --- adapters on a base in 4 bit, with the AIA loss and activations computed twice ---
+
+
+def train_on_four_bit(spec, folder, checkpointing):
+    """A step of each task that the model has, by the trainer → the trainable, its events, calls of a first layer."""
+    family = load_model(spec, precision=Precision.NF4)
+    trainable = as_trainable(family)
+    ratios = {f"ratio_{task}": float(task in spec.tasks) for task in Task}
+    settings = {"method": "qlora", "gradient_checkpointing": checkpointing, "learning_rate": 0.02, **ratios}
+    settings |= {"steps": 2, "batch_size": 2, "warmup": 0.0, "schedule": "constant"}
+    config = next(
+        config
+        for config in (make_config(**settings, seed=seed) for seed in range(50))
+        if set(Plan(config).tasks) == set(spec.tasks)
+    )
+    torch.manual_seed(0)
+    adapted = prepare_training(trainable, config)
+    targets, events, calls = load_targets("paper-janus-pro", trainable.layers), [], []
+    parts = trainable.model.named_modules()
+    layer = next(part for name, part in parts if ".layers.0." in name and isinstance(part, LoraLayer))
+    layer.register_forward_hook(lambda *_: calls.append(1))
+    accelerator = make_accelerator(config)
+    training = Training(trainable, WorldData(0), targets, config, folder, {}, accelerator, events.append)
+    for _ in range(config.steps):
+        training.train_step()
+    return trainable, adapted, events, len(calls)
+
+
+def tensors_of(trainable, four_bit):
+    return {
+        name: weight.detach().clone()
+        for name, weight in trainable.model.named_parameters()
+        if (weight.dtype == torch.uint8 if four_bit else weight.requires_grad)
+    }
+
+
+def test_adapters_on_four_bit_learn_from_aia_and_checkpointing_changes_nothing(random_training, spec_of, tmp_path):
+    spec = spec_of(random_training.family.name)
+    whole, adapted, events, once = train_on_four_bit(spec, tmp_path / "a", False)
+    thrifty, _, _, twice = train_on_four_bit(spec, tmp_path / "b", True)
+    assert twice == 2 * once
+    for task in Task:
+        told = [event[f"aia_{task}"] for event in events if event.get(f"aia_{task}") is not None]
+        assert len(told) == (2 // len(spec.tasks) if task in spec.tasks else 0) and all(value > 0 for value in told)
+    kept = tensors_of(as_trainable(load_model(spec, precision=Precision.NF4)), True)
+    after = {name.replace(".base_layer", ""): weight for name, weight in tensors_of(whole, True).items()}
+    assert kept and after.keys() == kept.keys() and all(torch.equal(after[name], kept[name]) for name in kept)
+    learnt, same = tensors_of(whole, False), tensors_of(thrifty, False)
+    assert learnt and all("lora_" in name for name in learnt)
+    assert sum(bool(weight.any()) for name, weight in learnt.items() if "lora_B" in name) >= 7 * whole.layers
+    for name, weight in learnt.items():
+        torch.testing.assert_close(same[name], weight, atol=1e-4, rtol=1e-3)
+    check_plain_peft_takes(whole, adapted, spec, tmp_path)
+
+
+def check_plain_peft_takes(trainable, adapted, spec, folder):
+    """An adapter that learnt on 4 bit, put by `peft` alone onto the plain model in full precision."""
+    family = trainable.family
+    about = {"model": spec.name, "revision": family.revision}
+    save_adapter(folder / "adapter", adapted, trainable.model, family.processor, trainable.model.state_dict(), about)
+    plain = PeftModel.from_pretrained(
+        type(family).model_class.from_pretrained(spec.source, dtype=torch.float32), str(folder / "adapter")
+    )
+    theirs = {name: weight for name, weight in plain.named_parameters() if "lora_" in name}
+    ours = {name: weight for name, weight in adapted.named_parameters() if "lora_" in name}
+    assert theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in ours)
+
+
+def test_a_model_that_only_answers_takes_no_drawing_to_learn(random_training):
+    if random_training.family.name in names_for("drawing_training"):
+        assert random_training.collate([DRAWN], [False]).task == Task.GENERATION
+        return
+    with pytest.raises(UserError, match="only answers about pictures; train it without drawings"):
+        random_training.collate([DRAWN], [False])
