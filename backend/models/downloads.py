@@ -14,6 +14,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from backend.interface import CancelFlag, Cancelled, Preparing, UserError
@@ -48,7 +49,7 @@ def _bring(spec: ModelSpec, cancel: CancelFlag | None, wanted: tuple[str, ...], 
     folder = find_here(spec, wanted, needed)
     if folder is None:
         try:
-            folder = yield from _fetch(spec, cancel, wanted)
+            folder = yield from _fetch(spec, cancel, wanted, needed)
         except Cancelled:
             raise
         except Exception as error:
@@ -88,12 +89,13 @@ def at_hand(spec: ModelSpec) -> ModelSpec | None:
     return folder and replace(spec, source=str(folder), revision=folder.name)
 
 
-def _fetch(spec: ModelSpec, cancel: CancelFlag | None, wanted: tuple[str, ...]) -> Iterator[Preparing]:
+def _fetch(spec: ModelSpec, cancel: CancelFlag | None, wanted: tuple[str, ...], needed: str) -> Iterator[Preparing]:
     """Fetch from a thread, telling what has come; returns the snapshot's folder."""
     from huggingface_hub import snapshot_download
 
     asked = {"revision": spec.revision or None, "allow_patterns": list(wanted)}
     plan = snapshot_download(spec.source, **asked, dry_run=True)
+    _check_there(spec, [file.filename for file in plan], needed)
     total = sum(file.file_size or 0 for file in plan if file.will_download)
     _check_disk(spec, total)
     come, gone = _Counter(cancel), queue.SimpleQueue()
@@ -149,6 +151,14 @@ class _Counter:
         if self._cancel is not None and self._cancel.is_set():
             self.stopped = True
             raise Cancelled
+
+
+def _check_there(spec: ModelSpec, names: list[str], needed: str) -> None:
+    """Refuse, before anything is fetched, a repository without what would be loaded from it."""
+    if not any(fnmatch(name, needed) for name in names):
+        what = "weights as .safetensors" if needed.endswith(".safetensors") else f"a {needed}"
+        why = "; pickled weights are not loaded: convert them, or" if needed.endswith(".safetensors") else ";"
+        raise UserError(f"Expected {what} at huggingface.co/{spec.source}, found none{why} choose another repository.")
 
 
 def _check_disk(spec: ModelSpec, needed: int) -> None:

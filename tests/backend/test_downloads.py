@@ -31,6 +31,11 @@ from backend.models.specs import SPECS
 mode = sys.argv[1]
 if mode == "full":
     shutil.disk_usage = lambda place: shutil._ntuple_diskusage(2**40, 2**40, 2**20)
+if mode == "filling":
+    import errno, huggingface_hub.file_download as file_download
+    def fill(*args, **settings):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    file_download.http_get = fill
 flag, told = threading.Event(), []
 spec = replace(SPECS[0], name="far", title="Far", source="someone/far", revision="")
 events = (bring_settings_here if mode == "settings" else bring_here)(spec, flag)
@@ -68,16 +73,23 @@ class Hub(BaseHTTPRequestHandler):
             return self.send(b"{}", code, {"X-Error-Code": name, "X-Error-Message": name})
         path = self.path.split("?")[0]
         if path.startswith("/api/models/someone/far/tree"):
-            rows = [{"type": "file", "path": n, "size": len(c), "oid": self.oid(c)} for n, c in FILES.items()]
+            rows = [
+                {"type": "file", "path": n, "size": len(c), "oid": self.oid(c)} for n, c in self.server.files.items()
+            ]
             return self.send(json.dumps(rows).encode())
         if path.startswith("/api/models/someone/far"):
             return self.send(json.dumps(self.info()).encode())
-        content = FILES[path.rsplit("/", 1)[1]]
+        content = self.server.files[path.rsplit("/", 1)[1]]
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{self.oid(content)}"'}
         return self.send(content, 200, headers)
 
     def info(self) -> dict:
-        return {"id": "someone/far", "sha": COMMIT, "private": False, "siblings": [{"rfilename": n} for n in FILES]}
+        return {
+            "id": "someone/far",
+            "sha": COMMIT,
+            "private": False,
+            "siblings": [{"rfilename": n} for n in self.server.files],
+        }
 
     def oid(self, content: bytes) -> str:
         return hashlib.sha1(content).hexdigest()
@@ -98,7 +110,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.answer, server.asked, server.pause = "ok", [], 0.3
+    server.answer, server.asked, server.pause, server.files = "ok", [], 0.3, FILES
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -146,6 +158,11 @@ def test_a_cancelled_download_goes_on_another_time(hub, tmp_path):
         ((403, "GatedRepo"), {}, "Far asks for its licence to be accepted and no token is set; accept it at"),
         ((403, "GatedRepo"), {"HF_TOKEN": "hf_x"}, "licence to be accepted by the account of your token"),
         ((401, "RepoNotFound"), {}, "found none that this machine may read; check the name"),
+        (
+            (401, "Invalid credentials in Authorization header"),
+            {"HF_TOKEN": "hf_x"},
+            "The hub refused the token for Far",
+        ),
         ((404, "RevisionNotFound"), {}, "Expected revision"),
         ((503, ""), {}, "The hub answered with error 503 instead of Far; try again"),
         ("ok", {"HF_HUB_OFFLINE": "1"}, "offline mode is on; unset HF_HUB_OFFLINE"),
@@ -161,3 +178,16 @@ def test_no_network_and_no_room_are_said(hub, tmp_path):
     assert "the hub cannot be reached; check the network" in fetch(None, tmp_path)["refused"]
     refused = fetch(hub, tmp_path, "full")["refused"]
     assert refused.startswith("Expected 1.0 GiB on the disk for Far, got 0.0 GiB; free some space, or set HF_HOME")
+
+
+def test_a_disk_that_fills_on_the_way_is_said_and_another_try_goes_on(hub, tmp_path):
+    refused = fetch(hub, tmp_path, "filling")["refused"]
+    assert refused.startswith("The disk is full before Far has come; free some space and try again")
+    assert fetch(hub, tmp_path)["revision"] == COMMIT
+
+
+def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(hub, tmp_path):
+    hub.files = {name: content for name, content in FILES.items() if not name.endswith(".safetensors")}
+    refused = fetch(hub, tmp_path)["refused"]
+    assert refused.startswith("Expected weights as .safetensors at huggingface.co/someone/far, found none")
+    assert not any("/resolve/" in path and "model" in path for path in hub.asked)
