@@ -18,6 +18,7 @@ from app.closer.matters_route import MATTERS_URL, MattersRoute
 from app.closer.registry import KEYS, READERS
 from app.closer.route import CLOSER_URL, Closer
 from app.closer.space import space_sources
+from app.closer.tasks import tasks_sources
 from app.compare.api import add_compare_endpoint
 from app.compare.page import COMPARE_ID, COMPARE_TAB, Compare
 from app.components import load_script
@@ -149,7 +150,8 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     """Everything for `Blocks.launch`: look, address, limits, our own routes, and what keeps strangers out."""
     stream = Stream(engine, load_samples())
     things = Comparables(engine.store, Runs(settings.runs))
-    files, closer = LibraryFiles(Library(things)), Closer(things, READERS | space_sources(engine.look))
+    files = LibraryFiles(Library(things))
+    closer = Closer(things, READERS | space_sources(engine.look) | tasks_sources(things.measurements))
     matters = MattersRoute(Matters(engine, Knockouts(settings.knockouts)), closer.find)
     hosts = (*settings.allowed_hosts, settings.host)
     return {
@@ -195,7 +197,7 @@ def make_head() -> str:
     style = "".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES)
     script = load_script("shared").replace("@plotly", PLOTLY_URL) + load_script("run").replace("@run", RUN_URL)
     script += load_script("closer").replace("@closer", CLOSER_URL).replace('"@keys"', json.dumps(KEYS))
-    script += load_script("heatmap") + load_script("patchmap")
+    script += load_script("heatmap") + load_script("curve") + load_script("headlist") + load_script("patchmap")
     preload = f'<link rel="preload" as="script" href="{PLOTLY_URL}">'
     return f"{preload}<style>{style}</style><script>{script}</script>"
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from aia.intensity import Definition
+from aia.intensity import Definition, sum_groups
 from app.closer import words
 from app.closer.asked import Asked
 from app.closer.maps import common_limits, encode, even_limits
+from app.closer.space import head_of
+from app.closer.time import describe_steps, rows_of_tokens
+from backend.interface import UserError
 from backend.kept.captures import Capture
 
 
@@ -39,7 +42,58 @@ def head_map(capture: Capture, definition: Definition) -> np.ndarray:
 
 
 def head_difference(asked: Asked, definition: Definition) -> np.ndarray | None:
-    """First minus second, float64 [H, L]; None without a second, or where it has other layers or heads."""
-    if asked.second is None or (asked.first.layers, asked.first.heads) != (asked.second.layers, asked.second.heads):
+    """First minus second, float64 [H, L]; None without a second, or where it has other layers or heads.
+
+    None for an answer and a drawing too: what they look at differs, so heads are compared by rank; see `tasks.py`.
+    """
+    if words.heads_note(asked.captures):
+        return None
+    if asked.second is None:
         return None
     return head_map(asked.first, definition) - head_map(asked.second, definition)
+
+
+# --- one head ---
+
+
+def read_head(asked: Asked) -> dict[str, Any]:
+    """The head of `head`, "layer.head": its curve over the steps and that of its layer, of each capture.
+
+    By tokens as in Time. Its mean over the steps that count, by each definition, is that of the map.
+    """
+    return {
+        "captures": [_read_head(one, asked) for one in asked.captures],
+        "means": [_means_of(one, asked) for one in asked.captures],
+    }
+
+
+def _read_head(capture: Capture, asked: Asked) -> dict[str, Any]:
+    try:
+        layer, head = head_of(asked, capture) or _raise_none()
+    except UserError as error:
+        return {**words.describe(capture), "error": str(error)}
+    fed = asked.values.get("fed") == "1"
+    rows = rows_of_tokens(capture, fed)
+    by_head = sum_groups(capture.mass[0][layer], capture.task, asked.definition)  # [H, Q]
+    curves = np.where(rows >= 0, np.stack([by_head[head], by_head.mean(0)])[:, rows], np.nan)
+    steps = describe_steps(capture, fed)
+    return {
+        **words.describe(capture),
+        **steps,
+        "curves": encode(curves, common_limits([curves])),  # the head, its layer
+        "sentence": words.describe_head(curves[:, int(steps["prefill"]) :], layer, head),
+    }
+
+
+def _raise_none() -> tuple[int, int]:
+    raise UserError("Expected a head to look at, got none; choose one on the map.")
+
+
+def _means_of(capture: Capture, asked: Asked) -> dict[str, float] | None:
+    """Mean over the steps by each definition; None for a head that is not there, or without a step."""
+    try:
+        layer, head = head_of(asked, capture) or _raise_none()
+    except UserError:
+        return None
+    found = {d.value: float(head_map(capture, d)[head, layer]) for d in Definition}
+    return {name: round(value, 6) for name, value in found.items()} if np.isfinite([*found.values()]).all() else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.closer.asked import Asked
-from app.closer.heads import read_heads
+from app.closer.heads import read_head, read_heads
 from app.closer.matters import read_matters
 from app.closer.space import read_space
 from app.closer.time import read_time
@@ -28,14 +28,15 @@ class View:
 
 
 VIEWS = (
-    View("heads", "Heads", ViewCard, read_heads, ("head", "sort")),
+    View("heads", "Heads", ViewCard, read_heads, ("head", "sort", "tasks", "find")),
     View("time", "Time", ViewCard, read_time, ("step", "fed")),
     View("space", "Space", ViewCard, read_space, ("head", "layer", "word", "patch", "sinks", "smooth", "fed", "play")),
     View("matters", "Does it matter?", ViewCard, read_matters, ("width", "way", "draws", "cut")),
 )
 
-# Data without a card of their own. Those that run a model are made where the engine is: see `space.space_sources`.
-SOURCES: dict[str, Read] = {}
+# Data without a card of their own. Those that run a model are made where the engine is: see `space.space_sources`;
+# those that need measurements where these are: see `tasks.tasks_sources`.
+SOURCES: dict[str, Read] = {"head": read_head}
 
 READERS: dict[str, Read] = {view.name: view.read for view in VIEWS} | SOURCES
 KEYS = tuple(dict.fromkeys(key for view in VIEWS for key in view.keys))

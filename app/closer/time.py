@@ -42,18 +42,28 @@ def read_time(asked: Asked) -> dict[str, Any]:
 
 
 def _describe(capture: Capture, fed: bool) -> dict[str, Any]:
-    texts = token_texts(capture)
-    answers = capture.task == Task.UNDERSTANDING
+    words_there = len(token_texts(capture) if capture.task == Task.UNDERSTANDING else capture.cross_positions)
     return {
         **words.describe(capture),
+        **describe_steps(capture, fed),
         "empty": time_words.missing(capture, token_count(capture)),
-        "grid": capture.grid,
-        "tokens": [
-            {"text": text, "name": name} for text, name in zip(texts, name_words(texts), strict=True)
-        ],  # none where it draws: a patch has a row and a column
-        "prefill": not fed and token_count(capture) > 0 and rows_of(capture, fed, token_count(capture))[0] == 0,
-        "in_space": not missing(capture, len(texts) if answers else len(capture.cross_positions)),
+        "in_space": not missing(capture, words_there),
     }
+
+
+def describe_steps(capture: Capture, fed: bool) -> dict[str, Any]:
+    """What names the steps: an answer's words; a drawing's patches have a row and a column of the grid."""
+    texts, rows = token_texts(capture), rows_of_tokens(capture, fed)
+    return {
+        "grid": capture.grid,
+        "tokens": [{"text": text, "name": name} for text, name in zip(texts, name_words(texts), strict=True)],
+        "prefill": len(rows) > 0 and int(rows[0]) == 0,
+    }
+
+
+def rows_of_tokens(capture: Capture, fed: bool) -> np.ndarray:
+    """The row of each token: int [tokens], -1 for one that was never fed back."""
+    return np.array(rows_of(capture, fed, token_count(capture)), int)
 
 
 def token_texts(capture: Capture) -> list[str]:
@@ -72,7 +82,7 @@ def time_maps(capture: Capture, definition: Definition, fed: bool) -> list[np.nd
     By the strict definition there is one branch alone: without the prompt there are no prompt words to look at.
     """
     branches = 1 if definition == Definition.STRICT else len(capture.mass)
-    rows = np.array(rows_of(capture, fed, token_count(capture)), int)
+    rows = rows_of_tokens(capture, fed)
     maps = []
     for mass in capture.mass[:branches]:
         by_row = sum_groups(mass.mean(1, dtype=np.float64), capture.task, definition)  # [L, Q]

@@ -42,9 +42,16 @@ def name(capture: Capture) -> str:
 
 def heads_note(captures: Sequence[Capture]) -> str:
     """Why there is no difference of heads; empty where there is one, or nothing to compare."""
+    if len(captures) < 2:
+        return ""
     shapes = [(one.layers, one.heads) for one in captures]
     if len(set(shapes)) < 2:
-        return ""
+        if captures[0].task == captures[1].task:
+            return ""
+        return (
+            "One answers and one draws: attention on an image and on a text have no common scale, so there is no "
+            "A − B. Sort by “answers, not drawings” to set them against each other by rank."
+        )
     (layers, heads), (other_layers, other_heads) = shapes
     return (
         f"A has {layers} layers of {heads} heads, B {other_layers} of {other_heads}: no head of one is a head of the "
@@ -68,4 +75,17 @@ def describe_heads(maps: Sequence[np.ndarray], difference: np.ndarray | None, ca
     return (
         f"Head {head + 1} of layer {layer + 1} looks most at {other}: {first[head, layer]:.2f} of its attention. "
         f"Half of all heads give {other} less than {np.median(first):.2f}."
+    )
+
+
+def describe_head(curves: np.ndarray, layer: int, head: int) -> str:
+    """One sentence on a head beside its layer; curves [2, steps that count]: the head's and the layer's mean."""
+    known = np.isfinite(curves).all(0)
+    if not known.any():
+        return f"Head {head + 1} of layer {layer + 1} has no step that counts."
+    own, mean = curves[:, known].mean(1)
+    above = int((curves[0, known] > curves[1, known] + 5e-4).sum())
+    return (
+        f"Head {head + 1} of layer {layer + 1} gives {own:.2f} in the mean of its steps, its layer {mean:.2f}; "
+        f"it lies above its layer in {above} of {int(known.sum())} steps."
     )

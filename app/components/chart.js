@@ -58,6 +58,7 @@ function choose(name) {
   remember();
   lens.showCapture({ id: view.link.capture || "", task: view.task, definition: chosen });
   draw();
+  if (lens.closer.get("head")) markHead();
 }
 
 // What was not stored has no link.
@@ -72,8 +73,39 @@ function query() {
 
 const remember = () => lens.place("explore", query());
 
+// --- the head that is pinned below, on its layer ---
+
+let mark = null; // { layer, head, means } of the capture in front
+
+async function markHead() {
+  const head = lens.closer.get("head"), [layer, own] = head.split(".").map(Number);
+  const found = view && isLinked() && own ? await meansOf(head) : null;
+  if (head !== lens.closer.get("head") || (!found && !mark)) return;
+  mark = found && { layer, head: own, means: found, of: view.link.capture };
+  draw();
+}
+async function meansOf(head) {
+  try {
+    return (await lens.closer.read("head", { head, definition: chosen })).means[0];
+  } catch {
+    return null; // the view that has it pinned says why
+  }
+}
+
+function figure() {
+  const drawn = current().figure;
+  if (!mark || mark.of !== view.link.capture) return drawn;
+  const name = `head ${mark.head} of layer ${mark.layer}`;
+  const dot = {
+    type: "scatter", name, x: [mark.layer], y: [mark.means[chosen]], mode: "markers", showlegend: false,
+    marker: { symbol: "diamond", size: 11, color: "var(--lens-card)", line: { color: "var(--lens-ink)", width: 2.2 } },
+    hovertemplate: `head ${mark.head} %{y:.3f}<extra></extra>`,
+  };
+  return { ...drawn, data: [...drawn.data.slice(0, -1), dot, ...drawn.data.slice(-1)] };
+}
+
 async function draw() {
-  await lens.paint(plot, current().figure);
+  await lens.paint(plot, figure());
   card.dataset.drawn = view.link.capture + ":" + chosen; // tests and screen readers wait for this
 }
 
@@ -82,13 +114,14 @@ function drawActions() {
     lens.button(file.label, () => lens.download(file.name, new Blob([file.text], { type: file.mime }))),
   );
   const png = lens.button("PNG", async () => {
-    const picture = await lens.picture(plot, current().figure, { title: view.title + " · " + chosen });
+    const picture = await lens.picture(plot, figure(), { title: view.title + " · " + chosen });
     lens.download(view.png_name.replace("@", chosen), picture);
   });
   actions.replaceChildren(...buttons, png, ...(isLinked() ? [lens.copyButton(() => lens.placed("explore"))] : []));
 }
 
 lens.plotly().catch(console.error); // start loading while the server still answers
+lens.closer.onSet((keys) => keys.includes("head") && markHead());
 lens.cards.curve = show;
 watch("value", () => show(props.value));
 lens.onTheme(() => view && draw());

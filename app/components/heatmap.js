@@ -67,6 +67,15 @@ Object.assign(
           context.fillText(words, 0, 0);
           context.restore();
         },
+        line: (points, stroke, width, dash = []) => {
+          context.save();
+          context.setLineDash(dash);
+          Object.assign(context, { strokeStyle: stroke, lineWidth: width, lineJoin: "round" });
+          context.beginPath();
+          points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+          context.stroke();
+          context.restore();
+        },
       };
     }
     const quoted = (text) => String(text).replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
@@ -79,6 +88,8 @@ Object.assign(
           parts.push(`<image x="${fine(x)}" y="${fine(y)}" width="${fine(w)}" height="${fine(h)}" preserveAspectRatio="none" style="image-rendering:pixelated" href="${picture.toDataURL()}"/>`),
         text: (x, y, words, fill, { anchor = "start", size = 11, weight = 400, turn = 0 } = {}) =>
           parts.push(`<text transform="translate(${fine(x)} ${fine(y)}) rotate(${turn})" fill="${fill}" font-size="${size}" font-weight="${weight}" text-anchor="${anchor}">${quoted(words)}</text>`),
+        line: (points, stroke, width, dash = []) =>
+          parts.push(`<polyline points="${points.map(([x, y]) => `${fine(x)},${fine(y)}`).join(" ")}" fill="none" stroke="${stroke}" stroke-width="${width}" stroke-dasharray="${dash.join(" ")}"/>`),
       };
     }
     const fine = (number) => Math.round(number * 100) / 100;
@@ -157,6 +168,17 @@ Object.assign(
 
     // --- on the page ---
 
+    // A canvas of this size, empty, as fine as the screen.
+    function fit(target, width, height, grid) {
+      const [w, h] = [Math.round(width * grid), Math.round(height * grid)];
+      if (target.width !== w || target.height !== h) Object.assign(target, { width: w, height: h });
+      Object.assign(target.style, { width: width + "px", height: height + "px" });
+      const context = target.getContext("2d");
+      context.setTransform(grid, 0, 0, grid, 0, 0);
+      context.clearRect(0, 0, width, height);
+      return context;
+    }
+
     function heatmap(host, { pick = () => {}, move = () => {} } = {}) {
       host.innerHTML =
         '<figure class="lens-map"><figcaption></figcaption><div class="lens-map-scroll"><div class="lens-map-frame">' +
@@ -195,16 +217,6 @@ Object.assign(
         place(find(".lens-map-cursor"), cursor);
         host.dataset.painted = String(1 + Number(host.dataset.painted || 0)); // tests wait for this
         host.dataset.milliseconds = (performance.now() - started).toFixed(1);
-      }
-
-      function fit(target, width, height, grid) {
-        const [w, h] = [Math.round(width * grid), Math.round(height * grid)];
-        if (target.width !== w || target.height !== h) Object.assign(target, { width: w, height: h });
-        Object.assign(target.style, { width: width + "px", height: height + "px" });
-        const context = target.getContext("2d");
-        context.setTransform(grid, 0, 0, grid, 0, 0);
-        context.clearRect(0, 0, width, height);
-        return context;
       }
 
       function place(frame, cell) {
@@ -276,30 +288,56 @@ Object.assign(
         },
         value: (row, column) => valueAt(map, row, column),
         current: () => ({ map, shown, pinned, host }),
+        piece: (width) => pieceOf(map, shown, pinned, width),
       };
     }
 
-    // --- as files: what stands on the page, one map below the other ---
+    // A map as part of a file; see `mapActions`.
+    function pieceOf(map, shown, pinned, width) {
+      const size = measure(map, shown, width);
+      return {
+        title: shown.title,
+        width: size.width,
+        height: size.height + 18,
+        draw(pen, theme, x, y) {
+          drawMap(pen, map, size, shown, theme, x, y, 2);
+          if (pinned && pinned[0] < map.rows && pinned[1] < map.columns) {
+            pen.outline(x + LEFT + pinned[1] * size.cell - 1, y + pinned[0] * size.high - 1, size.cell + 1, size.high + 1, theme.ink, 2);
+          }
+          drawLegend(pen, map, shown, theme, x, y + size.height + 8);
+        },
+        table: () => tableOf(map, shown),
+      };
+    }
 
-    function compose(pen, { title, words, maps }, width) {
-      const theme = themeOf(maps[0].current().host);
-      const shot = maps.map((one) => ({ ...one.current(), size: measure(one.current().map, one.current().shown, width - 44) }));
+    // Every cell as a row, with the line that names its columns.
+    function tableOf(map, shown) {
+      const { rowLabel = (i) => i + 1, columnLabel = (j) => j + 1, columnNames, columnPlaces = (j) => columnNames[j] } = shown;
+      const isNamed = Boolean(shown.columnNames || shown.columnPlaces);
+      const rows = Array.from(map.codes, (_, at) => {
+        const row = Math.floor(at / map.columns), column = at % map.columns, value = valueAt(map, row, column);
+        const named = isNamed ? [columnPlaces(column)] : [];
+        return [shown.title, rowLabel(row), columnLabel(column), ...named, Number.isFinite(value) ? value.toFixed(5) : ""];
+      });
+      return { kind: "map", head: ["map", shown.rowTitle, shown.columnTitle, ...(isNamed ? ["name"] : []), shown.unit], rows };
+    }
+
+    // --- as files: what stands on the page, one piece below the other ---
+
+    function compose(pen, { title, words, maps }, width, theme) {
+      const pieces = maps.map((one) => one.piece(width - 44));
       const lines = lens.wrap(words || "", (width - 44) / 6.4);
-      const whole = Math.max(width, ...shot.map(({ size }) => size.width + 44));
-      const height = 52 + 16 * lines.length + shot.reduce((sum, { size }) => sum + size.height + 62, 0);
+      const whole = Math.max(width, ...pieces.map((piece) => piece.width + 44));
+      const height = 52 + 16 * lines.length + pieces.reduce((sum, piece) => sum + piece.height + 44, 0);
       if (!pen) return { width: whole, height };
       pen.rect(0, 0, whole, height, theme.card);
       pen.text(22, 32, title, theme.ink, { size: 15, weight: 600 });
       lines.forEach((line, i) => pen.text(22, 52 + 16 * i, line, theme.soft, { size: 12 }));
       let y = 52 + 16 * lines.length;
-      for (const { map, shown, size, pinned } of shot) {
-        pen.text(22, y + 12, shown.title, theme.ink, { size: 12.5, weight: 550 });
-        drawMap(pen, map, size, shown, theme, 22, y + 22, 2);
-        if (pinned && pinned[0] < map.rows && pinned[1] < map.columns) {
-          pen.outline(22 + LEFT + pinned[1] * size.cell - 1, y + 22 + pinned[0] * size.high - 1, size.cell + 1, size.high + 1, theme.ink, 2);
-        }
-        drawLegend(pen, map, shown, theme, 22, y + size.height + 30);
-        y += size.height + 62;
+      for (const piece of pieces) {
+        pen.text(22, y + 12, piece.title, theme.ink, { size: 12.5, weight: 550 });
+        piece.draw(pen, theme, 22, y + 22);
+        y += piece.height + 44;
       }
       return { width: whole, height };
     }
@@ -309,39 +347,33 @@ Object.assign(
       const canvas = new OffscreenCanvas(width * 2, height * 2);
       const context = canvas.getContext("2d");
       context.scale(2, 2);
-      compose(canvasPen(context), what, what.width);
+      compose(canvasPen(context), what, what.width, what.theme);
       return canvas.convertToBlob({ type: "image/png" });
     }
 
     function toSvg(what) {
       const parts = [];
-      const { width, height } = compose(svgPen(parts), what, what.width);
+      const { width, height } = compose(svgPen(parts), what, what.width, what.theme);
       return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family='${FONT}'>${parts.join("")}</svg>`;
     }
 
-    // A row for each cell of each map.
+    // The tables of all pieces; what comes after one of another kind has a line of names of its own.
     function toCsv({ maps }) {
       const cell = (value) => (/[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value);
-      const { shown } = maps[0].current();
-      const isNamed = Boolean(shown.columnNames || shown.columnPlaces);
-      const rows = [["map", shown.rowTitle, shown.columnTitle, ...(isNamed ? ["name"] : []), shown.unit]];
-      for (const one of maps) {
-        const { map, shown } = one.current();
-        for (let row = 0; row < map.rows; row++) {
-          for (let column = 0; column < map.columns; column++) {
-            const value = valueAt(map, row, column);
-            const { rowLabel = (i) => i + 1, columnLabel = (j) => j + 1, columnNames, columnPlaces = (j) => columnNames[j] } = shown;
-            const named = isNamed ? [columnPlaces(column)] : [];
-            rows.push([shown.title, rowLabel(row), columnLabel(column), ...named, Number.isFinite(value) ? value.toFixed(5) : ""]);
-          }
-        }
+      const rows = [];
+      let last = "";
+      for (const { kind, head, rows: found } of maps.map((one) => one.piece(600).table())) {
+        if (kind !== last) rows.push(...(last ? [[]] : []), head);
+        rows.push(...found);
+        last = kind;
       }
       return rows.map((row) => row.map(cell).join(",") + "\n").join("");
     }
 
-    // Buttons that save what `find` gives: { title, words, stem, maps }.
+    // Buttons that save what `find` gives: { title, words, stem, maps }. A map, or anything else that can stand in a file,
+    // has piece(width) → { title, width, height, draw(pen, theme, x, y), table() → { kind, head, rows } }.
     function mapActions(holder, find) {
-      const what = () => ({ width: holder.closest(".lens-card").clientWidth, ...find() });
+      const what = () => ({ width: holder.closest(".lens-card").clientWidth, theme: themeOf(holder), ...find() });
       const save = (ending, blob) => lens.download(`${find().stem}.${ending}`, blob);
       holder.replaceChildren(
         lens.button("CSV", () => save("csv", new Blob([toCsv(what())], { type: "text/csv" }))),
@@ -351,6 +383,6 @@ Object.assign(
       );
     }
 
-    return { heatmap, mapActions };
+    return { heatmap, mapActions, unpackMap: unpack, mapValue: valueAt, drawing: { canvasPen, fit, themeOf, tickStep, isTick, left: LEFT } };
   })(),
 );

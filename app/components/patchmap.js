@@ -287,6 +287,6 @@ Object.assign(
       );
     }
 
-    return { patchMap, patchActions, readNumber: number };
+    return { patchMap, patchActions, patchLegend: legendColours, readNumber: number };
   })(),
 );
