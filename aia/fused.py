@@ -90,12 +90,13 @@ class _Root(torch.autograd.Function):
 
 
 def _widen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, columns: torch.Tensor) -> list[torch.Tensor]:
-    """All three of one width (on GPUs fused kernels want a multiple of 8), the columns behind the values.
+    """All three of one width, on GPUs a multiple of 8 as fused kernels want it, the columns behind the values.
 
     Heads lie behind positions in memory, as a layer makes them and needs its output: else it would be copied.
     """
     depth, width = query.shape[-1], value.shape[-1]
-    total = -(-max(depth, width + columns.shape[-1]) // 8) * 8
+    total = max(depth, width + columns.shape[-1])
+    total = total if query.device.type == "cpu" else -(-total // 8) * 8
     query, key, value, columns = (tensor.transpose(1, 2) for tensor in (query, key, value, columns))
     columns = columns.expand(-1, -1, value.shape[2], -1)
     wide = [functional.pad(tensor, (0, total - depth)) for tensor in (query, key)]

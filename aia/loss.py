@@ -7,12 +7,12 @@ Does not know models, data, or which targets are right: targets come in as array
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from aia.intensity import GROUPS, KEY_GROUPS, Definition, Group, Task, group_index
+from aia.intensity import GROUPS, KEY_GROUPS, PAD_GROUP, Definition, Group, Task, group_index
 from aia.probe import Probe
 
 FORMS = ("huber", "squared")
@@ -92,7 +92,11 @@ def layer_intensity(mass: torch.Tensor, rows: torch.Tensor, key_groups: Iterable
     wanted = [mass.shape[0], mass.shape[2]]
     if list(rows.shape) != wanted or rows.dtype != torch.bool:
         raise ValueError(f"expected rows as a bool mask of shape {wanted}, got {rows.dtype} {list(rows.shape)}")
-    columns = sorted(group_index(group) for group in key_groups)
+    return _mean_over_rows(mass, rows, sorted(group_index(group) for group in key_groups))
+
+
+def _mean_over_rows(mass: torch.Tensor, rows: torch.Tensor, columns: list[int]) -> torch.Tensor:
+    """Mass [B, H, Q, columns or more] summed over these columns, its mean over heads and the rows that count: [B]."""
     # Heads first: all three sums commute, and from here on tensors are H times smaller. No matrix product,
     # because autocast would take it in half precision.
     per_row = mass.mean(1)[..., columns].sum(-1)  # [B, Q]
@@ -119,28 +123,46 @@ def probe_intensities(probe: Probe, layers: int, rows: torch.Tensor, key_groups:
 
     Raises: ValueError if a row counts that the probe did not record, or for what `layer_intensity` names.
     """
-    key_groups = frozenset(key_groups)
-    if probe.rows != "all":
-        recorded = rows[:, probe.rows]
-        if recorded.sum() != rows.sum():
-            raise ValueError(f"expected every counting row to be recorded, but the probe has rows={probe.rows} only")
-        rows = recorded
+    key_groups, rows = frozenset(key_groups), _recorded(probe, rows)
     return torch.stack([layer_intensity(probe.layer_mass(layer), rows, key_groups) for layer in range(layers)], 1)
 
 
-def sequence_probe(groups: torch.Tensor, task: Task) -> Probe:
-    """A probe for one teacher-forced pass over sequences with these groups [B, K]; read by `sequence_intensities`."""
-    return Probe(groups, rows=probe_rows(query_rows(groups, task)))
+def _recorded(probe: Probe, rows: torch.Tensor) -> torch.Tensor:
+    """Of a whole pass's rows those that the probe recorded. Raises: ValueError if one that counts is not among them."""
+    if probe.rows == "all":
+        return rows
+    recorded = rows[:, probe.rows]
+    if recorded.sum() != rows.sum():
+        raise ValueError(f"expected every counting row to be recorded, but the probe has rows={probe.rows} only")
+    return recorded
 
 
-def sequence_intensities(
-    probe: Probe, layers: int, groups: torch.Tensor, task: Task, definition: Definition
-) -> torch.Tensor:
-    """Intensities [B, L] of a teacher-forced pass over sequences with these groups [B, K], differentiable.
+class SequenceProbe(Probe):
+    """A probe for one teacher-forced pass over sequences of one task, with no more columns than are told apart.
 
-    The rows are those of `query_rows`, the keys those of the definition (`aia.intensity.KEY_GROUPS`).
+    Groups that all of its definitions count alike share a column, and those that none of them counts have none, so
+    masses need not sum to 1; in training, with one definition, one column is added to the values instead of ten.
     """
-    return probe_intensities(probe, layers, query_rows(groups, task), KEY_GROUPS[definition][task])
+
+    def __init__(self, groups: torch.Tensor, task: Task, definitions: Sequence[Definition] = tuple(Definition)) -> None:
+        """groups [B, K] as `query_rows` takes them."""
+        counted = [KEY_GROUPS[definition][task] for definition in definitions]
+        by_group = [tuple(group in keys for keys in counted) for group in GROUPS]
+        told_apart = sorted({by for by in by_group if any(by)})
+        columns = [told_apart.index(by) if any(by) else PAD_GROUP for by in by_group]
+        self._columns_of = {
+            definition: [column for column, by in enumerate(told_apart) if by[place]]
+            for place, definition in enumerate(definitions)
+        }
+        self._counting = query_rows(groups, task)
+        # A padded key's group is −1, the last of the table.
+        merged = groups.new_tensor([*columns, PAD_GROUP])[groups]
+        super().__init__(merged, rows=probe_rows(self._counting), count=len(told_apart))
+
+    def intensities(self, layers: int, definition: Definition) -> torch.Tensor:
+        """Intensities [B, L] of the pass by one of its definitions, differentiable; see `layer_intensity`."""
+        rows, columns = _recorded(self, self._counting), self._columns_of[definition]
+        return torch.stack([_mean_over_rows(self.layer_mass(layer), rows, columns) for layer in range(layers)], 1)
 
 
 def huber(gap: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:

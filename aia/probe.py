@@ -89,6 +89,7 @@ class Probe:
       each pass, differentiable, memory O(rows). "all", and passes of several tokens under autograd, have
       the precision of the attention kernel (about 3 digits in bfloat16). Else "last" and slices take their
       scores in float32 and memory O(rows · K); so do they with `cross`.
+    - `count`: how many groups there are, if others than `aia.intensity.GROUPS` are meant; masses have as many columns.
     - `cross` int64 [X] or [B, X]: key positions, known already, whose head-averaged attention is wanted
       too; not with rows="all". With `grown`, that of every key named by `extend()` as well.
 
@@ -106,6 +107,7 @@ class Probe:
         rows: str | slice = "all",
         cross: torch.LongTensor | None = None,
         grown: bool = False,
+        count: int = len(GROUPS),
     ) -> None:
         """Raises: ValueError for a wrong shape, an unknown group, rows, or a cross position not yet known."""
         if not isinstance(rows, slice) and rows not in ("all", "last"):
@@ -114,7 +116,8 @@ class Probe:
             raise ValueError('cross attention needs rows="last" or a slice: rows="all" never makes the map it is in')
         if grown and cross is None:
             raise ValueError("attention on grown keys needs cross positions as well; they may be none")
-        self._groups = [_check_groups(groups)]
+        self._count = count
+        self._groups = [_check_groups(groups, count)]
         self._known = self._begun = groups.shape[1]  # keys with a group, now and at first
         self._rows = slice(-1, None) if rows == "last" else rows
         self._cross = None if cross is None else _check_cross(cross, groups)
@@ -137,7 +140,7 @@ class Probe:
         """Name the groups [B, n] of keys about to be appended to the cache; call before that step."""
         if groups.shape[0] != self._groups[0].shape[0]:
             raise ValueError(f"expected groups of {self._groups[0].shape[0]} rows, got {list(groups.shape)}")
-        self._groups.append(_check_groups(groups))
+        self._groups.append(_check_groups(groups, self._count))
         self._known += groups.shape[1]
 
     def mass(self) -> torch.Tensor:
@@ -276,7 +279,7 @@ class Probe:
             self._pass = {
                 "mask": mask,
                 "bias": _row_bias(mask, causal, query, key.shape[2], self._rows, query.dtype),
-                "columns": functional.pad(columns, (0, max(0, depth - len(GROUPS)))),
+                "columns": functional.pad(columns, (0, max(0, depth - self._count))),
             }
         columns, query = self._pass["columns"], query[:, :, self._rows]
         if columns.shape[-1] > depth:  # fused kernels want one width
@@ -286,7 +289,7 @@ class Probe:
         mass, _ = sdpa_attention_forward(
             module, query, key, columns, self._pass["bias"], scaling=scaling, is_causal=False
         )
-        mass = mass[..., : len(GROUPS)].transpose(1, 2)
+        mass = mass[..., : self._count].transpose(1, 2)
         return mass.to(_result_dtype(mass.dtype)).contiguous()
 
     def _row_weights(
@@ -378,7 +381,7 @@ class Probe:
     def _indicator(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """1 where a key is in a group: [B, K known, G]; a padded key's row is all 0."""
         self._groups = [torch.cat(self._groups, 1)]
-        columns = torch.arange(len(GROUPS), device=device)
+        columns = torch.arange(self._count, device=device)
         return (self._groups[0].to(device)[..., None] == columns).to(dtype)
 
     def _columns(self, key: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -392,12 +395,12 @@ class Probe:
         return sorted(self._masses)
 
 
-def _check_groups(groups: torch.Tensor) -> torch.Tensor:
+def _check_groups(groups: torch.Tensor, count: int) -> torch.Tensor:
     if groups.ndim != 2 or groups.is_floating_point():
         raise ValueError(f"expected integer groups of shape [B, K], got {groups.dtype} {list(groups.shape)}")
-    if groups.numel() and not PAD_GROUP <= int(groups.min()) <= int(groups.max()) < len(GROUPS):
+    if groups.numel() and not PAD_GROUP <= int(groups.min()) <= int(groups.max()) < count:
         found = f"{int(groups.min())} to {int(groups.max())}"
-        raise ValueError(f"expected groups from {PAD_GROUP} to {len(GROUPS) - 1}, got {found}")
+        raise ValueError(f"expected groups from {PAD_GROUP} to {count - 1}, got {found}")
     return groups
 
 

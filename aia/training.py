@@ -30,7 +30,7 @@ from aia.config import TrainingConfig
 from aia.curves import curve_distance, summarise_curves
 from aia.data import Sample, TrainingData
 from aia.intensity import Definition, Task
-from aia.loss import aia_loss, combine_losses, sequence_intensities, sequence_probe
+from aia.loss import SequenceProbe, aia_loss, combine_losses
 from aia.targets import StageTargets
 
 Listener = Callable[[dict], None]  # plain values that JSON can carry; "event" says what happened
@@ -54,10 +54,9 @@ class LossModule(nn.Module):
         self, batch: Batch, definitions: Sequence[Definition]
     ) -> tuple[torch.Tensor, dict[Definition, torch.Tensor]]:
         """→ NTP loss summed over labels, and intensities [B, L] of each definition asked for."""
-        probe = sequence_probe(batch.groups, batch.task)
+        probe = SequenceProbe(batch.groups, batch.task, definitions)
         ntp_sum = self._trainable.ntp_sum(batch, probe)
-        layers = self._trainable.layers
-        return ntp_sum, {d: sequence_intensities(probe, layers, batch.groups, batch.task, d) for d in definitions}
+        return ntp_sum, {d: probe.intensities(self._trainable.layers, d) for d in definitions}
 
 
 class Plan:

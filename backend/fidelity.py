@@ -18,7 +18,7 @@ from aia.batch import Batch, Trainable
 from aia.data import Sample
 from aia.evaluation import held_out_samples, in_batches
 from aia.intensity import Definition, Task
-from aia.loss import sequence_intensities, sequence_probe
+from aia.loss import SequenceProbe
 from backend.families import as_trainable
 from backend.interface import UnifiedModel, UserError
 from backend.kept.captures import round_finite
@@ -97,10 +97,10 @@ def _read_task(trainable: Trainable, samples: list[Sample], definition: Definiti
     curves, loss, tokens = [], 0.0, 0
     for part in in_batches(samples, BATCH):
         batch: Batch = trainable.collate(part, [False] * len(part))
-        probe = sequence_probe(batch.groups, batch.task)
+        probe = SequenceProbe(batch.groups, batch.task, (definition,))
         loss += float(trainable.ntp_sum(batch, probe))
         tokens += int(batch.label_count)
-        found = sequence_intensities(probe, trainable.layers, batch.groups, batch.task, definition)
+        found = probe.intensities(trainable.layers, definition)
         curves.append(found.float().cpu().numpy())
     return np.concatenate(curves), loss / tokens
 

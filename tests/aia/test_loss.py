@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from aia.intensity import GROUPS, PAD_GROUP, Definition, Group, Task, group_index
+from aia.intensity import GROUPS, KEY_GROUPS, PAD_GROUP, Definition, Group, Task, group_index
 from aia.loss import (
     LOSS_WEIGHTS,
     LossWeights,
+    SequenceProbe,
     aia_loss,
     combine_losses,
     huber,
@@ -19,8 +20,6 @@ from aia.loss import (
     probe_intensities,
     probe_rows,
     query_rows,
-    sequence_intensities,
-    sequence_probe,
 )
 from aia.probe import Probe, install
 from aia.targets import load_targets
@@ -84,19 +83,22 @@ def usual_loss(model, embeds, mask, definition, task, targets, kept) -> torch.Te
     return loss / (len(maps) * len(embeds)), twin
 
 
-@pytest.mark.parametrize("part", [False, True])
+@pytest.mark.parametrize("way", ["all", "slice", "sequence"])
 @pytest.mark.parametrize("kept", [(1, 1, 1), (1, 0, 1)])
 @pytest.mark.parametrize("definition, task", EVERY)
-def test_loss_and_gradients_equal_those_of_full_maps(definition, task, kept, part):
+def test_loss_and_gradients_equal_those_of_full_maps(definition, task, kept, way):
     model, targets = make_llama(), load_targets("paper-janus-pro", LAYERS)
     install(model)
     groups = groups_of(SEQUENCES[task])
     mask, embeds = (groups != PAD_GROUP).long(), random_embeds(groups)
     ours, theirs = embeds.clone().requires_grad_(), embeds.clone().requires_grad_()
 
-    probe = Probe(groups, rows=slice(8, 18) if part else "all")
+    if way == "sequence":
+        probe = SequenceProbe(groups, task, (definition,))
+    else:
+        probe = Probe(groups, rows=slice(8, 18) if way == "slice" else "all")
     model(inputs_embeds=ours, attention_mask=mask, probe=probe)
-    found = sequence_intensities(probe, LAYERS, groups, task, definition)
+    found = intensities_of(probe, groups, task, definition)
     loss = aia_loss(found, *targets.as_arrays(task), weights=torch.tensor(kept))
     loss.backward()
     expected, twin = usual_loss(model, theirs, mask, definition, task, targets, kept)
@@ -114,6 +116,13 @@ def test_loss_and_gradients_equal_those_of_full_maps(definition, task, kept, par
         torch.testing.assert_close(actual, wanted, atol=1e-6, rtol=0)
     for sample, weight in enumerate(kept):
         assert (ours.grad[sample].abs().max() > 1e-5) == bool(weight)
+
+
+def intensities_of(probe, groups, task, definition):
+    """Intensities [B, L], by whichever of the two probes."""
+    if isinstance(probe, SequenceProbe):
+        return probe.intensities(LAYERS, definition)
+    return probe_intensities(probe, LAYERS, query_rows(groups, task), KEY_GROUPS[definition][task])
 
 
 def test_intensity_is_the_mean_over_heads_and_the_samples_own_rows():
@@ -253,11 +262,27 @@ def test_a_sequences_probe_finds_the_intensities_of_all_rows(answer):
     install(model)
     groups = groups_of(["btoiiiIe" + "p" * (30 - answer) + "g" * answer, "btoiiIe" + "p" * 30 + "g"])
     found = []
-    for probe in (sequence_probe(groups, task), Probe(groups, "all")):
+    for probe in (SequenceProbe(groups, task), Probe(groups, "all")):
         model(inputs_embeds=random_embeds(groups), probe=probe)
-        found.append(sequence_intensities(probe, LAYERS, groups, task, Definition.STRICT))
+        found.append(intensities_of(probe, groups, task, Definition.STRICT))
     assert found[0].isnan().tolist() == [[answer == 0] * LAYERS, [False] * LAYERS]
     torch.testing.assert_close(*found, atol=1e-6, rtol=0, equal_nan=True)
+
+
+def test_a_sequences_probe_has_a_column_for_what_its_definitions_tell_apart():
+    """All three at once in as few columns as they need, one definition in one; each as from every group's own."""
+    model, task = make_llama(), Task.UNDERSTANDING
+    install(model)
+    groups = groups_of(["btoiiiIe" + "p" * 8 + "g" * 8, "_btoiiIe" + "p" * 10 + "g" * 6])
+    every, whole = SequenceProbe(groups, task), Probe(groups, "all")
+    one = {definition: SequenceProbe(groups, task, (definition,)) for definition in Definition}
+    for probe in (every, whole, *one.values()):
+        model(inputs_embeds=random_embeds(groups), attention_mask=(groups != PAD_GROUP).long(), probe=probe)
+    assert every.mass().shape[-1] < len(GROUPS) and {p.mass().shape[-1] for p in one.values()} == {1}
+    for definition in Definition:
+        wanted = intensities_of(whole, groups, task, definition)
+        for probe in (every, one[definition]):
+            torch.testing.assert_close(probe.intensities(LAYERS, definition), wanted, atol=1e-6, rtol=0)
 
 
 def test_rows_that_count_but_were_not_recorded_are_refused():

@@ -35,7 +35,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from aia.intensity import KEY_GROUPS, Definition, Group, Task, group_index
-from aia.loss import LOSS_WEIGHTS, aia_loss, combine_losses, query_rows, sequence_intensities, sequence_probe
+from aia.loss import LOSS_WEIGHTS, SequenceProbe, aia_loss, combine_losses, query_rows
 from aia.probe import ATTENTION_NAME, install
 from aia.targets import load_targets
 from tests.benchmarks.generation import resident_mib
@@ -199,10 +199,10 @@ def ntp_loss(model, batch: Batch) -> torch.Tensor:
 
 def loss_with_probe(model, batch: Batch) -> torch.Tensor:
     """Ours: L_NTP + λ·L_AIA, the intensities from a probe."""
-    probe = sequence_probe(batch.groups, batch.task)
+    probe = SequenceProbe(batch.groups, batch.task, (DEFINITION,))
     ntp = model(input_ids=batch.ids, labels=batch.labels, use_cache=False, probe=probe).loss
     layers = model.config.num_hidden_layers
-    found = sequence_intensities(probe, layers, batch.groups, batch.task, DEFINITION)
+    found = probe.intensities(layers, DEFINITION)
     aia = aia_loss(found, *targets(layers).as_arrays(batch.task))
     return combine_losses(ntp, aia, batch.task, WEIGHTS).total
 

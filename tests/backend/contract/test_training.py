@@ -14,7 +14,7 @@ from aia.batch import NO_LABEL
 from aia.config import make_config
 from aia.data import Sample, Turn, WorldData
 from aia.intensity import GROUPS, PAD_GROUP, Definition, Group, Task, group_index, intensity
-from aia.loss import sequence_intensities, sequence_probe
+from aia.loss import SequenceProbe
 from aia.targets import load_targets
 from aia.training import Plan, Training, make_accelerator
 from backend.families import as_trainable, load_model
@@ -118,11 +118,11 @@ def test_taught_rows_of_a_drawing_are_those_of_decoding(drawing_training):
         batch.ids[0, start : start + len(made)] = torch.tensor(made)
     else:
         batch.codes[0] = torch.tensor(made)
-    probe = sequence_probe(batch.groups, batch.task)
+    probe = SequenceProbe(batch.groups, batch.task)
     with torch.no_grad():
         drawing_training.ntp_sum(batch, probe)
     for definition in Definition:
-        taught = sequence_intensities(probe, drawing_training.layers, batch.groups, batch.task, definition)[0]
+        taught = probe.intensities(drawing_training.layers, definition)[0]
         np.testing.assert_allclose(taught.numpy(), intensity(capture.mass[0], Task.GENERATION, definition), atol=1e-5)
 
 
@@ -136,10 +136,10 @@ def test_taught_rows_of_an_answer_are_those_of_decoding(embedded_training):
     capture = finish(embedded_training.family.understand(PICTURE, "describe the image.", sampling))
     sample = Sample(Task.UNDERSTANDING, PIXELS, (Turn("describe the image.", capture.text),))
     batch = embedded_training.collate([sample], [False])
-    probe = sequence_probe(batch.groups, batch.task)
+    probe = SequenceProbe(batch.groups, batch.task)
     embedded_training.ntp_sum(batch, probe)
     for definition in Definition:
-        taught = sequence_intensities(probe, embedded_training.layers, batch.groups, batch.task, definition)[0]
+        taught = probe.intensities(embedded_training.layers, definition)[0]
         decoded = intensity(capture.mass[0], Task.UNDERSTANDING, definition)
         np.testing.assert_allclose(taught.numpy(), decoded, atol=1e-5)
 
