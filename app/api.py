@@ -64,7 +64,7 @@ class Endpoints:
             picture = load_picture(uploaded_path(image, "image file"))
             return self._engine.understand(check_text(model, "model"), picture, check_text(prompt, "prompt"), sampling)
 
-        return answer_or_refuse(lambda: _run(events()))
+        return answer_or_refuse(lambda: self._run(events()))
 
     def generate(
         self,
@@ -90,34 +90,32 @@ class Endpoints:
             )
             return self._engine.generate(check_text(model, "model"), check_text(prompt, "prompt"), sampling)
 
-        return answer_or_refuse(lambda: _run(events()))
+        return answer_or_refuse(lambda: self._run(events()))
 
     def capture(self, capture_id: str) -> dict:
-        """A stored capture by its id."""
-        return answer_or_refuse(lambda: describe(self._engine.capture(check_text(capture_id, "capture_id"))))
+        """A stored capture by its id, or by what `link` said."""
+        return answer_or_refuse(lambda: self._describe(self._engine.capture(check_text(capture_id, "capture_id"))))
 
     def unload(self) -> dict:
         """Let the loaded model go and give its memory back; says what is loaded then."""
         return answer_or_refuse(lambda: {"state": self._engine.unload()})
 
+    def _run(self, events: Iterator[Event]) -> dict[str, Any]:
+        """Run to the end: the capture, whether it came from the store, and what the model had to say."""
+        notices: list[str] = []
+        for event in events:
+            if isinstance(event, Notice):
+                notices.append(event.text)
+            elif isinstance(event, Finished):
+                return {**self._describe(event.capture), "cached": event.cached, "notices": notices}
+        raise RuntimeError("an event stream ended without Finished")
 
-def describe(capture: Capture) -> dict[str, Any]:
-    """The summary, and for a drawing the picture as base64 PNG."""
-    summary = capture.summary()
-    if capture.task == Task.GENERATION:
-        summary["image"] = base64.b64encode(capture.picture_png).decode()
-    return summary
-
-
-def _run(events: Iterator[Event]) -> dict[str, Any]:
-    """Run to the end: the capture, whether it came from the store, and what the model had to say."""
-    notices: list[str] = []
-    for event in events:
-        if isinstance(event, Notice):
-            notices.append(event.text)
-        elif isinstance(event, Finished):
-            return {**describe(event.capture), "cached": event.cached, "notices": notices}
-    raise RuntimeError("an event stream ended without Finished")
+    def _describe(self, capture: Capture) -> dict[str, Any]:
+        """The summary, for a drawing the picture as base64 PNG, and what opens it for others; None if not kept."""
+        summary = {**capture.summary(), "link": self._engine.link(capture)}
+        if capture.task == Task.GENERATION:
+            summary["image"] = base64.b64encode(capture.picture_png).decode()
+        return summary
 
 
 def answer_or_refuse(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from app.finetune.run_api import add_run_endpoints
 from app.library.api import add_library_endpoints
 from app.library.files import export_route
 from app.library.page import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
+from app.people import PeoplesBlocks, WhoAsks
 from app.security import SameOriginOnly
 from app.settings import Settings
 from backend.background.runs import Runs
@@ -114,14 +115,18 @@ SAME_IN_BOTH = {
 }
 
 
-def build_app(engine: Engine, runs: Runs) -> gr.Blocks:
-    """The page with its endpoints. Makes the capture that a first visit sees, unless it is stored."""
-    with gr.Blocks(
+def build_app(engine: Engine, runs: Runs, apart: bool = False) -> gr.Blocks:
+    """The page with its endpoints. Makes the capture that a first visit sees, unless it is stored.
+
+    `apart`: people are told apart, and each request says who asks (`app.people`).
+    """
+    with PeoplesBlocks(
         title="AIA Lens",
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(UPLOADS_KEPT_SECONDS, UPLOADS_KEPT_SECONDS),
     ) as blocks:
+        blocks.apart = apart
         explore = Explore(engine, load_samples(), lambda: list_adapters(runs))
         things = Comparables(engine.store, runs)
         library = Library(things)
@@ -172,7 +177,10 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
         "strict_cors": True,
         "max_file_size": MAX_IMPORT_BYTES,  # pictures have a limit of their own
         "app_kwargs": {
-            "middleware": [Middleware(SameOriginOnly, allowed_hosts=hosts)],
+            "middleware": [
+                Middleware(SameOriginOnly, allowed_hosts=hosts),
+                *([Middleware(WhoAsks, framed=settings.framed)] if settings.apart else []),
+            ],
             "routes": [
                 Route(f"/{PLOTLY_URL}", serve_plotly),
                 Route(f"/{RUN_URL}", stream.respond, methods=["POST"]),

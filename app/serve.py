@@ -19,14 +19,14 @@ from backend.background.runs import Runs
 from backend.engine import Engine
 from backend.finetuning.memory import training_memory
 from backend.interface import UserError
-from backend.kept.store import CaptureStore
+from backend.people.captures import PeoplesCaptures
 
 TICK_SECONDS = 2.0
 
 
 def make_engine(settings: Settings) -> Engine:
     """The engine over the captures and adapters of the settings' data folder."""
-    store = CaptureStore(settings.captures, settings.store_mib * 2**20)
+    store = PeoplesCaptures(settings.captures, settings.store_mib * 2**20, settings.histories)
     runs = Runs(settings.runs)
     return Engine(store, find_adapter=adapter_finder(runs), find_fine_tune=fine_tune_finder(runs))
 
@@ -42,7 +42,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     from app.layout import build_app, launch_options  # gradio takes seconds to import; bad settings fail before
 
     runs = Runs(settings.runs, make_room=room_maker(engine))
-    page = build_app(engine, runs)
+    page = build_app(engine, runs, settings.apart)
     keep_ticking(runs)
     try:
         page.launch(**launch_options(engine, settings))

@@ -10,6 +10,9 @@ from pathlib import Path
 from backend.interface import UserError
 from backend.models.added_models import DEFAULT_DATA, data_folder
 
+ALONE = ("127.0.0.1", "localhost", "::1")
+PEOPLE = ("one", "many")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,6 +24,13 @@ class Settings:
     root_path: str = ""
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     store_mib: int = 2048
+    people: str = ""  # "one" or "many"; empty: as the address has it
+    framed: bool = False  # shown in a frame of another site, as a Space is
+
+    @property
+    def apart(self) -> bool:
+        """Whether people are told apart: where others than this machine's one person can come."""
+        return self.people == "many" or (self.people != "one" and self.host not in ALONE)
 
     @property
     def captures(self) -> Path:
@@ -29,6 +39,10 @@ class Settings:
     @property
     def runs(self) -> Path:
         return self.data / "runs"
+
+    @property
+    def histories(self) -> Path:
+        return self.data / "people"
 
     @property
     def measurements(self) -> Path:
@@ -44,7 +58,7 @@ class Settings:
 
 
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read AIA_LENS_HOST, _PORT, _DATA, _ROOT_PATH, _ALLOWED_HOSTS, _STORE_MIB; know a Space by SPACE_HOST.
+    """Read AIA_LENS_HOST, _PORT, _DATA, _ROOT_PATH, _ALLOWED_HOSTS, _STORE_MIB, _PEOPLE; know a Space by SPACE_HOST.
 
     Raises `UserError` for a value that is not of its kind.
     """
@@ -59,7 +73,16 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         root_path=environment.get("AIA_LENS_ROOT_PATH", defaults.root_path),
         allowed_hosts=(*defaults.allowed_hosts, *((space, "*") if space else ()), *hosts),
         store_mib=_whole_number(environment, "AIA_LENS_STORE_MIB", defaults.store_mib, 2**20),
+        people=_one_of(environment, "AIA_LENS_PEOPLE", PEOPLE),
+        framed=bool(space),
     )
+
+
+def _one_of(environment: Mapping[str, str], name: str, known: tuple[str, ...]) -> str:
+    text = environment.get(name, "")
+    if text and text not in known:
+        raise UserError(f"Expected {name} to be one of {', '.join(known)}, got “{text[:40]}”; correct it.")
+    return text
 
 
 def _whole_number(environment: Mapping[str, str], name: str, default: int, most: int) -> int:

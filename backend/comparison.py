@@ -1,8 +1,8 @@
 """What can be compared, as plain curves: captures, fine-tunes, measurements, imported comparisons, the paper's figures.
 
 Owns the ids (`capture:…`, `run:…`, `measurement:…`, `bundle:….1` for a bundle's first thing, `model:…` for an embedded
-model, `paper:…`) and turns each into `Series`. Knows neither pages nor charts, nor how two series are set against each
-other.
+model, `paper:…`) and turns each into `Series`. A capture's id is what opens it for whoever gets it
+(`CaptureStore.link`). Knows neither pages nor charts, nor how two series are set against each other.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from backend.paper import load_paper
 RECENT_CAPTURES = 24
 LONGEST_NAME = 34
 
-_HEX = {24: "capture", 16: "run"}
+_HEX = {24: "capture", 41: "capture", 16: "run"}
 _ID = re.compile(
-    r"(capture:[0-9a-f]{24}|run:[0-9a-f]{16}|measurement:[0-9a-f]{16}|bundle:[0-9a-f]{16}\.[1-4]"
+    r"(capture:[0-9a-f]{24}(\.[0-9a-f]{16})?|run:[0-9a-f]{16}|measurement:[0-9a-f]{16}|bundle:[0-9a-f]{16}\.[1-4]"
     r"|(model|paper):[a-z0-9-]{1,60})"
 )
 
@@ -146,14 +146,14 @@ class Comparables:
 
     def captures(self) -> list[Choice]:
         """Recent captures, the newest first."""
-        return [_capture_choice(key, text) for key, text in self.store.recent(RECENT_CAPTURES)]
+        return [self._capture_choice(key, text) for key, text in self.store.recent(RECENT_CAPTURES)]
 
     def choice(self, thing: str) -> Choice:
         """One thing by its id. Raises `UserError` if there is none, as does all below."""
         kind, _, own = thing.partition(":")
         if kind == "capture":
             capture = self._capture(own)
-            return _capture_choice(capture.key, capture.text)
+            return self._capture_choice(capture.key, capture.text)
         if kind == "run":
             return self._run_choice(self.runs.status(own))
         if kind == "measurement":
@@ -185,6 +185,9 @@ class Comparables:
 
     # --- captures ---
 
+    def _capture_choice(self, key: CaptureKey, text: str) -> Choice:
+        return capture_choice(key, text, self.store.link(key.id))
+
     def _capture(self, capture_id: str):
         found = self.store.get(capture_id)
         if found is None:
@@ -196,7 +199,7 @@ class Comparables:
         heads = capture.head_intensity(definition).astype(np.float64)
         if not np.isfinite(heads).all():
             raise UserError("That answer is too short to compare: no token of it was fed back; choose another.")
-        about = _capture_choice(capture.key, capture.text)
+        about = self._capture_choice(capture.key, capture.text)
         output = Output(capture.key.prompt, capture.text, capture.picture_png)
         return Series(
             about.id,
@@ -253,14 +256,14 @@ class Comparables:
         ]
 
 
-def _capture_choice(key: CaptureKey, text: str) -> Choice:
-    """A capture by its prompt, and by what tells it from others: its seed, or its answer."""
+def capture_choice(key: CaptureKey, text: str, link: str) -> Choice:
+    """A capture by its prompt, and by what tells it from others: its seed, or its answer. `link` opens it."""
     adapted = ", fine-tuned" if key.adapter else ""
     if key.task == Task.GENERATION:
         about = f"{key.model}{adapted} drew · seed {key.sampling.seed}"
     else:
         about = f"{key.model}{adapted}: {_shorten(text) or 'no answer'}"
-    return Choice(f"capture:{key.id}", f"“{_shorten(key.prompt)}”", about, "Captures", (key.task,))
+    return Choice(f"capture:{link}", f"“{_shorten(key.prompt)}”", about, "Captures", (key.task,))
 
 
 def measurement_choice(measurement_id: str, measurement: Measurement) -> Choice:

@@ -188,13 +188,18 @@ class Engine:
             raise UserError(f"No capture “{capture_id}” is stored here; run its prompt again, or check the link.")
         return found
 
-    def look(self, capture_id: str, rows: range, head: tuple[int, int] | None = None) -> Looks:
+    def link(self, capture: Capture) -> str | None:
+        """What opens a capture for whoever is given it; None where it was not kept."""
+        link = self.store.link(capture.id)
+        return link if link in self.store else None
+
+    def look(self, capture: Capture | str, rows: range, head: tuple[int, int] | None = None) -> Looks:
         """What single heads of some rows of a stored capture looked at, by one more pass of the model that made it.
 
-        `head` is a layer and a head of it; without one, all heads of all layers. Raises `UserError` where there is no
-        such capture, or its model, precision or adapter is not at hand.
+        `capture` is one, or an id. `head` is a layer and a head of it; without one, all heads of all layers. Raises
+        `UserError` where there is no such capture, or its model, precision or adapter is not at hand.
         """
-        capture = self.capture(capture_id)
+        capture = self.capture(capture) if isinstance(capture, str) else capture
         wanted = self.maker(capture.key)
         with self.queue.join(work=f"{wanted.spec.name} look") as ticket:
             for _ in ticket.places():
@@ -333,7 +338,7 @@ class Engine:
             unknown = loaded.unknown_words(prompt)
             if unknown:
                 yield Notice(say_unknown(loaded.name, unknown))
-            stored = self.store.get(make_key(loaded).id)
+            stored = self.store.computed(make_key(loaded).id)
             if stored is None:
                 if wanted.task == Task.GENERATION:
                     self._room.check_drawing(wanted.spec, wanted.size)

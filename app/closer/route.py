@@ -57,16 +57,17 @@ class Closer:
         return self._readers[view](parse_asked(query, self.find))
 
     def find(self, capture_id: str) -> Capture:
-        """A stored capture, unpacked once while it is in front. Raises `UserError`."""
+        """A stored capture by its id or link, unpacked once while it is in front. Raises `UserError`."""
+        own = self._things.store.id_of(capture_id)
         with self._lock:
-            if capture_id in self._unpacked:
-                self._unpacked.move_to_end(capture_id)
-                return self._unpacked[capture_id]
-        found = self._things.store.get(capture_id)
+            if own in self._unpacked:
+                self._unpacked.move_to_end(own)
+                return self._unpacked[own]
+        found = None if own is None else self._things.store.get(capture_id)
         if found is None:
             raise UserError(f"No capture “{capture_id}” is stored here; run its prompt again, or check the link.")
         with self._lock:
-            self._unpacked[capture_id] = found
+            self._unpacked[own] = found
             while len(self._unpacked) > UNPACKED:
                 self._unpacked.popitem(last=False)
         return found
@@ -76,7 +77,12 @@ class Closer:
         choices = self._things.captures()
         if chosen and f"capture:{chosen}" not in {choice.id for choice in choices}:
             choices.append(self._things.choice(f"capture:{chosen}"))
-        return [_plain(choice) for choice in choices if choice.id != f"capture:{capture_id}"]
+        return [_plain(choice) for choice in choices if _own(choice) != capture_id.partition(".")[0]]
+
+
+def _own(choice: Choice) -> str:
+    """The id of a capture, without what opens it for others."""
+    return choice.id.partition(":")[2].partition(".")[0]
 
 
 def _plain(choice: Choice) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from app.explore.views import answer_tokens, data_url
 from backend.interface import Looks, UserError
 from backend.kept.captures import Capture
 
-Look = Callable[[str, range, tuple[int, int] | None], Looks]
+Look = Callable[[Capture, range, tuple[int, int] | None], Looks]
 
 MOST_SENT = 2**22  # values of one map: 8 MiB on their way to the page
 
@@ -110,7 +110,7 @@ def _or_sentence(read: Callable, capture: Capture, asked: Asked, look: Look) -> 
 def _read_slice(capture: Capture, asked: Asked, look: Look) -> dict[str, Any]:
     head = head_of(asked, capture)
     if head is not None:
-        looks = look(capture.id, range(len(capture.query_positions)), head)
+        looks = look(capture, range(len(capture.query_positions)), head)
         cross, drawn = looks.cross, looks.drawn
     else:
         cross, drawn = layer_mean(capture.cross, asked), None
@@ -130,7 +130,7 @@ def _read_row(capture: Capture, asked: Asked, look: Look) -> dict[str, Any]:
         raise UserError("Expected a drawing, got an answer; choose its words instead.")
     row = asked.number("row", len(capture.query_positions)) - 1
     head = head_of(asked, capture)
-    drawn = look(capture.id, range(row, row + 1), head).drawn
+    drawn = look(capture, range(row, row + 1), head).drawn
     if head is None:
         layer = asked.number("layer", capture.layers) - 1 if asked.values.get("layer") else None
         drawn = (drawn.mean(0) if layer is None else drawn[layer]).mean(0)

@@ -10,7 +10,7 @@ Object.assign(
     const KEYS = ["closer", "with", ...("@keys")]; // the view in front, the partner, and what views say of themselves
     const OF_ONE = ["step", "patch", "word", "play"]; // these name a part of one capture, and go with it
     const MOST_KEPT = 12; // answers of the server; a capture never changes
-    const ID = /^[0-9a-f]{24}$/;
+    const ID = /^[0-9a-f]{24}(\.[0-9a-f]{16})?$/;
     const NOT_KEPT = "This result is not in the store, so there is nothing to look into; run it again, and if that does not help, free some space or ask for less.";
     const LOST = "Expected data from the server, got none; check that it is running, then try again.";
     const views = {};

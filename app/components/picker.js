@@ -2,7 +2,7 @@
 const part = (name) => element.querySelector(name);
 const groups = part(".lens-groups");
 const search = part("input");
-const IS_ID = /:\/\/|^[?/]|^(capture|run|measurement|bundle|model|paper):|^[0-9a-f]{16}$|^[0-9a-f]{24}$/;
+const IS_ID = /:\/\/|^[?/]|^(capture|run|measurement|bundle|model|paper):|^[0-9a-f]{16}$|^[0-9a-f]{24}(\.[0-9a-f]{16})?$/;
 let view = null;
 let drawn = "";
 

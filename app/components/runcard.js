@@ -13,6 +13,7 @@ function show(next) {
   card.dataset.run = view.id;
   card.dataset.state = view.state;
   part("h2").textContent = view.name;
+  part(".lens-rename").hidden = Boolean(renamed) || !view.mine;
   part(".lens-chip").textContent = view.label;
   part(".lens-sub").textContent = view.about;
   part(".lens-facts").textContent = view.facts;
@@ -84,7 +85,7 @@ function endName(keep) {
 function showName() {
   field.hidden = !renamed;
   part("h2").hidden = Boolean(renamed);
-  part(".lens-rename").hidden = Boolean(renamed);
+  part(".lens-rename").hidden = Boolean(renamed) || !view.mine;
 }
 
 part(".lens-rename").addEventListener("click", beginName);

@@ -28,7 +28,10 @@ class Link:
 
 @dataclass(frozen=True)
 class RunView:
-    """What the card shows. `share` is what is done, 0…1; `columns` and `table` are words, row by row."""
+    """What the card shows. `share` is what is done, 0…1; `columns` and `table` are words, row by row.
+
+    `mine`: whether who looks may change it.
+    """
 
     id: str
     name: str
@@ -44,6 +47,7 @@ class RunView:
     actions: tuple[Action, ...] = ()
     links: tuple[Link, ...] = ()
     log: str = ""
+    mine: bool = True
 
 
 class RunCard(gr.HTML):

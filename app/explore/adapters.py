@@ -18,9 +18,9 @@ from backend.models.loading import folder_revision
 NONE = ("none", "")
 
 
-def list_adapters(runs: Runs) -> list[tuple[str, str]]:
-    """(name, id) of every finished run's adapter, newest first, after "none"."""
-    finished = (status for status in runs.list() if status.state == "finished" and status.config)
+def list_adapters(runs: Runs, everyones: bool = False) -> list[tuple[str, str]]:
+    """(name, id) of the finished runs' adapters of who asks, or of all, newest first, after "none"."""
+    finished = (status for status in runs.list(everyones=everyones) if status.state == "finished" and status.config)
     return [NONE, *((describe_adapter(status), status.id) for status in finished)]
 
 
@@ -31,10 +31,13 @@ def describe_adapter(status) -> str:
 
 
 def adapter_finder(runs: Runs) -> Callable[[str], Path]:
-    """What the engine asks for an adapter's folder. It raises `UserError` for an id without one."""
+    """What the engine asks for an adapter's folder. It raises `UserError` for an id without one.
+
+    Whoever has the id of another's run may use what it learnt, as they may look at it.
+    """
 
     def find(adapter_id: str) -> Path:
-        known = {id for _, id in list_adapters(runs) if id}
+        known = {id for _, id in list_adapters(runs, everyones=True) if id}
         folder = RunFolder(runs.folder / adapter_id).adapter if adapter_id in known else None
         if folder is None or not folder.is_dir():
             raise UserError("Expected the adapter of a finished run, found none by that id; choose another, or none.")
@@ -56,7 +59,7 @@ def fine_tune_finder(runs: Runs) -> Callable[[CaptureKey], Adapter]:
         from backend.models.adapters import adapter_digest, is_adapter  # PEFT is slow to import
 
         digest, _, strength = key.adapter.partition("@")
-        for _, id in list_adapters(runs)[1:]:
+        for _, id in list_adapters(runs, everyones=True)[1:]:
             folder = RunFolder(runs.folder / id).adapter
             if not folder.is_dir() or is_adapter(folder) != bool(digest):
                 continue

@@ -262,10 +262,10 @@ def _make_size_field(shown: bool) -> gr.Textbox:
     return size
 
 
-def fill_form(capture: Capture, samples: Samples) -> list[Any]:
+def fill_form(capture: Capture, samples: Samples, link: str = "") -> list[Any]:
     """Values for `Form.filled` that bring back what a capture was made from; skipped where it says nothing.
 
-    A picture that is one of the samples is shown as that sample, any other as the capture keeps it.
+    A picture that is one of the samples is shown as that sample, any other as the capture keeps it, which `link` opens.
     """
     key, skip = capture.key, gr.skip()
     seed, precision = key.sampling.seed, precision_of(key).value
@@ -273,7 +273,7 @@ def fill_form(capture: Capture, samples: Samples) -> list[Any]:
         guided = (key.sampling.temperature, key.sampling.guidance, key.sampling.size)
         drawn = [key.model, key.task.value, skip, skip, key.prompt, seed, skip, skip, *guided]
         return [*drawn, skip, skip, precision, skip]
-    choice = choose_picture(capture, samples)
+    choice = choose_picture(capture, samples, link)
     answered = (key.sampling.temperature, key.sampling.max_new_tokens)
     examples = {"examples": choice.questions, "chosen": None}
     asked = [key.model, key.task.value, choice, key.prompt, skip, seed, *answered, skip, skip, skip]
@@ -285,12 +285,13 @@ def precision_of(key: CaptureKey) -> Precision:
     return Precision(key.precision) if key.precision in set(Precision) else Precision.FULL
 
 
-def choose_picture(capture: Capture, samples: Samples) -> PictureChoice:
+def choose_picture(capture: Capture, samples: Samples, link: str) -> PictureChoice:
     """The choice that stands for the picture a capture asked about."""
     for sample in samples.pictures:
         if same_pixels(capture.picture_png, sample.path.read_bytes()):
             return PictureChoice(sample=sample.file, preview=sample.url, questions=list(sample.questions))
-    return PictureChoice(capture=capture.id, preview=data_url(capture.picture_png), questions=list(UPLOAD_QUESTIONS))
+    preview = data_url(capture.picture_png)
+    return PictureChoice(capture=link or capture.id, preview=preview, questions=list(UPLOAD_QUESTIONS))
 
 
 def same_pixels(a: bytes, b: bytes) -> bool:

@@ -26,6 +26,7 @@ from app.words import BROKEN
 from backend.engine import Engine
 from backend.interface import Finished, UserError
 from backend.kept.captures import Capture
+from backend.people.person import EVERYONE, asked_by
 from backend.pictures import load_picture
 
 logger = logging.getLogger(__name__)
@@ -48,8 +49,10 @@ class Explore:
         """The capture of a first visit: the first sample, described. None where no model is at hand."""
         sample = self.samples.pictures[0]
         try:
-            events = self.engine.understand(self.engine.specs[0].name, load_picture(sample.path), sample.questions[-1])
-            return [event.capture for event in events if isinstance(event, Finished)][-1]
+            with asked_by(EVERYONE):
+                asked = self.engine.specs[0].name, load_picture(sample.path), sample.questions[-1]
+                events = self.engine.understand(*asked)
+                return [event.capture for event in events if isinstance(event, Finished)][-1]
         except UserError as error:
             logger.warning("no capture for a first visit: %s", error)
             return None
@@ -87,7 +90,7 @@ class Explore:
         message = ""
         if asked:
             try:
-                return self._show(self.engine.capture(asked), definition, linked=True)
+                return self._show(self.engine.capture(asked), definition, asked)
             except UserError as error:
                 message = str(error)
             except Exception:
@@ -95,18 +98,18 @@ class Explore:
                 message = BROKEN
         if self.welcome is not None:
             try:
-                linked = not asked and self.welcome.id in self.engine.store
-                return self._show(self.welcome, definition, linked, message)
+                link = None if asked else self.engine.link(self.welcome)
+                return self._show(self.welcome, definition, link, message)
             except Exception:
                 logger.exception("the capture of a first visit could not be shown")
         result = ResultView(State.FINISHED, message=message)
         return [*[gr.skip()] * FILLED, result, None, state_html(self.engine.state())]
 
-    def _show(self, capture: Capture, definition: str, linked: bool, message: str = "") -> list[Any]:
+    def _show(self, capture: Capture, definition: str, link: str | None, message: str = "") -> list[Any]:
         """What `on_load` has for a capture."""
-        filled = fill_form(capture, self.samples)
+        filled = fill_form(capture, self.samples, link or "")
         result = replace(views.finished_view(capture, cached=True), message=message)
-        return [*filled, result, views.curve_view(capture, definition, linked), state_html(self.engine.state())]
+        return [*filled, result, views.curve_view(capture, definition, link), state_html(self.engine.state())]
 
     def on_unload(self) -> str:
         """Let the model go; the header says so."""

@@ -123,9 +123,9 @@ class Stream:
         return self._engine.generate(asked.model, asked.words, *how)
 
     def _finish(self, event: Finished, notices: tuple[str, ...]) -> Update:
-        saved = event.cached or event.capture.id in self._engine.store
-        result = views.finished_view(event.capture, event.cached, saved, notices)
-        return Update(result, views.curve_view(event.capture, linked=saved), self._engine.state())
+        link = self._engine.link(event.capture)
+        result = views.finished_view(event.capture, event.cached, link is not None, notices)
+        return Update(result, views.curve_view(event.capture, link=link), self._engine.state())
 
 
 def grow(view: ResultView, event: Event) -> ResultView:

@@ -118,8 +118,11 @@ def encode_map(values: np.ndarray) -> str:
 # --- the curve card ---
 
 
-def curve_view(capture: Capture, definition: str = "", linked: bool = True) -> ChartView:
-    """The curve card: all three definitions at once. An unknown definition means the first."""
+def curve_view(capture: Capture, definition: str = "", link: str | None = None) -> ChartView:
+    """The curve card: all three definitions at once. An unknown definition means the first.
+
+    `link` is what opens the capture; none where it was not kept.
+    """
     names = [d.value for d in Definition]
     stem = exports.file_stem(capture)
     return ChartView(
@@ -127,7 +130,7 @@ def curve_view(capture: Capture, definition: str = "", linked: bool = True) -> C
         subtitle=words.CURVE_SUBTITLE[capture.task],
         alternatives=tuple(_curve_alternative(capture, d) for d in Definition),
         chosen=definition if definition in names else names[0],
-        link={"capture": capture.id} if linked else {},
+        link={"capture": link} if link else {},
         link_key="definition",
         downloads=(
             Download("CSV", f"{stem}.csv", "text/csv", exports.curve_csv(capture)),

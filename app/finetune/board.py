@@ -58,7 +58,7 @@ class Board:
 
     def _show(self, told: Watch, message: str) -> list[Any]:
         runs, message = self.runs.list(), message or told.message
-        chosen = next((run for run in runs if run.id == told.run), None)
+        chosen = next((run for run in runs if run.id == told.run), None) or self._by_link(told.run)
         if chosen is None and told.run:
             message = message or "Expected the address of a run, got one of which there is none; choose another below."
         chosen = chosen or (runs[0] if runs else None)
@@ -68,9 +68,16 @@ class Board:
             seen[name] = mark
             values.append(gr.skip() if told.seen.get(name) == mark else view())
         watch = Watch(chosen.id if chosen else "", seen, told.undo, told.undo_name, message)
-        active = any(run.state in views.ACTIVE for run in runs)
+        active = any(run.state in views.ACTIVE for run in (*runs, *filter(None, [chosen])))
         news = gr.skip() if told == watch else asdict(watch)
         return [*values, news, gr.Timer(active=active)]
+
+    def _by_link(self, run: str) -> RunStatus | None:
+        """Somebody else's run, whose id is in the address; None where there is none."""
+        try:
+            return self.runs.status(run) if run else None
+        except UserError:
+            return None
 
     def _make_views(
         self, runs: list[RunStatus], chosen: RunStatus | None, told: Watch, message: str

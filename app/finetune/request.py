@@ -80,7 +80,7 @@ class Requests:
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Remove a data set for good. Raises `UserError` while a run needs it to start or to go on."""
-        needed = (run for run in self.runs.list() if run.config and run.state != "finished")
+        needed = (run for run in self.runs.list(everyones=True) if run.config and run.state != "finished")
         if any(self.datasets.id_of(run.config.data) == dataset_id for run in needed):
             raise UserError(
                 "Expected data that no run needs any more, got those of one that is not finished; delete it."

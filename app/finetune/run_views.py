@@ -64,7 +64,7 @@ def run_view(run: RunStatus, record: RunRecord, control: RunRecord, log: str) ->
     return RunView(
         id=run.id,
         name=words.name_of(run),
-        about=words.describe_settings(run),
+        about=words.describe_settings(run) + ("" if run.mine else words.NOT_MINE),
         state=run.state,
         label=words.describe_state(run),
         share=share_done(run),
@@ -73,9 +73,10 @@ def run_view(run: RunStatus, record: RunRecord, control: RunRecord, log: str) ->
         says=words.describe_outcome(record, control, run.steps) if finished else "",
         columns=columns,
         table=table,
-        actions=_ACTIONS[run.state],
+        actions=_ACTIONS[run.state] if run.mine else (),
         links=(Link(words.describe_comparison(run), f"compare=run:{run.id}"),) if finished else (),
-        log=log,
+        log=log if run.mine else "",
+        mine=run.mine,
     )
 
 

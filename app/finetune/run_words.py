@@ -29,6 +29,7 @@ PHASES = {
     "scoring": "scoring: answering questions and drawing",
     "scored": "preparing",
 }
+NOT_MINE = " · somebody else’s, shown by its link"
 EMPTY = "No run yet. Start one on the left; it goes on in the background, also when this page is closed."
 
 LOSSES_SUBTITLE = (

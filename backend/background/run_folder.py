@@ -47,7 +47,10 @@ class SmallFile(BaseModel):
 
 
 class Meta(SmallFile):
-    """What the run is called, when it was asked for (seconds since 1970), and the other run of a comparison."""
+    """What the run is called, whose it is, when it was asked for (Unix time), and the other run of a comparison.
+
+    `owner` is as `backend.people.person` has it; runs made before people were told apart have none.
+    """
 
     format_version: Literal[1] = FORMAT_VERSION
     id: str = Field(pattern=r"^[0-9a-f]{16}$")
@@ -55,6 +58,7 @@ class Meta(SmallFile):
     created: float
     pair: str | None = Field(None, pattern=r"^[0-9a-f]{16}$")
     role: Role = "single"
+    owner: str = ""
 
 
 class Ticket(SmallFile):
@@ -147,6 +151,11 @@ class Run(RunFolder):
     def load_meta(self) -> Meta | None:
         found = load(self.meta, Meta)
         return found if found is not None and found.id == self.id else None
+
+    def owner(self) -> str:
+        """Whose the run is; a damaged one is the installation's own."""
+        meta = self.load_meta()
+        return meta.owner if meta else ""
 
     def load_config(self) -> TrainingConfig | None:
         try:

@@ -16,6 +16,7 @@ from typing import Literal
 from aia.config import TrainingConfig
 from backend.background.run_folder import Beat, Process, Role, Run, load
 from backend.background.run_process import TAKEN, without_paths
+from backend.people.person import is_mine
 
 State = Literal["queued", "running", "stopping", "finished", "stopped", "failed", "interrupted"]
 
@@ -28,8 +29,8 @@ NO_RESULT = "The process ended without a result; resume the run."
 @dataclass(frozen=True)
 class RunStatus:
     """One run as it is now. `place` is its turn in the queue, from 1; `pair` the other run of a comparison, while it is
-    there; `reason` says why it failed or was interrupted; `quiet_seconds` how old its process' last sign of life is,
-    which is for showing only: clocks can be set."""
+    there; `mine` whether it is of who asks; `reason` says why it failed or was interrupted; `quiet_seconds` how old its
+    process' last sign of life is, which is for showing only: clocks can be set."""
 
     id: str
     name: str
@@ -45,6 +46,7 @@ class RunStatus:
     config: TrainingConfig | None
     size_bytes: int
     quiet_seconds: float | None = None
+    mine: bool = True
 
 
 def describe(run: Run, queue: list[str]) -> RunStatus:
@@ -70,6 +72,7 @@ def describe(run: Run, queue: list[str]) -> RunStatus:
         config=config,
         size_bytes=_size(run.path),
         quiet_seconds=max(time.time() - beat.time, 0.0) if beat else None,
+        mine=is_mine(meta.owner if meta else ""),
     )
 
 

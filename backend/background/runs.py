@@ -38,6 +38,7 @@ from backend.background.run_process import without_paths
 from backend.background.run_room import LONGEST_NAME, check_room, clean_name, find_in, list_folders, say_refusal
 from backend.background.run_state import ACTIVE, ENDED, RunStatus, State, derive, describe
 from backend.interface import UserError
+from backend.people.person import check_mine, is_mine, owner_of_new
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +85,12 @@ class Runs:
 
     # --- asking ---
 
-    def list(self) -> builtins.list[RunStatus]:
-        """All runs, the newest first; of a pair the one with AIA first."""
+    def list(self, everyones: bool = False) -> builtins.list[RunStatus]:
+        """The runs of who asks, or all, the newest first; of a pair the one with AIA first."""
         runs = self._all()
         queue = [run_id for _, run_id in self._turns(runs)]
-        found = [describe(run, queue) for run in runs if run.path.is_dir()]
+        shown = [run for run in runs if everyones or is_mine(run.owner())]
+        found = [describe(run, queue) for run in shown if run.path.is_dir()]
         return sorted(found, key=lambda status: (-status.created, status.role == "control", status.id))
 
     def status(self, run_id: str) -> RunStatus:
@@ -142,7 +144,7 @@ class Runs:
 
     def _enqueue(self, configs: builtins.list, roles: tuple[Role, ...], name: str) -> builtins.list[str]:
         """Make the folders of one run, or of a pair, and queue them. → ids"""
-        name, created = clean_name(name), round(time.time(), 3)
+        name, created, owner = clean_name(name), round(time.time(), 3), owner_of_new()
         ids = [secrets.token_hex(8) for _ in configs]
         with self._locked():
             self._check_room(configs)
@@ -152,7 +154,8 @@ class Runs:
                 for i, (draft, own) in enumerate(zip(drafts, configs, strict=True)):
                     pair = ids[1 - i] if len(ids) == 2 else None
                     self.kind(draft).begin(own)
-                    keep(draft / "meta.json", Meta(id=ids[i], name=name, created=created, pair=pair, role=roles[i]))
+                    about = {"name": name, "created": created, "owner": owner}
+                    keep(draft / "meta.json", Meta(id=ids[i], pair=pair, role=roles[i], **about))
                     keep(draft / "queued", Ticket(number=number + i))
                 for draft, run_id in zip(drafts, ids, strict=True):
                     draft.rename(self.folder / run_id)
@@ -169,7 +172,7 @@ class Runs:
         Nothing happens to a run that has ended.
         """
         with self._locked():
-            run = self._find(run_id)
+            run = self._find_own(run_id)
             process = run.live_process()
             if process is not None:
                 ask_to_stop(run, process, grace_seconds)
@@ -182,7 +185,7 @@ class Runs:
     def resume(self, run_id: str) -> None:
         """Queue a run again that was stopped, failed or was interrupted; it goes on from its last checkpoint."""
         with self._locked():
-            run = self._find(run_id)
+            run = self._find_own(run_id)
             state, _ = derive(run)
             if state not in ENDED:
                 raise UserError(f"Expected a run that ended before it was done, got one that is {state}; let it be.")
@@ -193,7 +196,7 @@ class Runs:
     def rename(self, run_id: str, name: str) -> None:
         """Give a run another name."""
         with self._locked():
-            run = self._find(run_id)
+            run = self._find_own(run_id)
             meta = run.load_meta()
             if meta is None:
                 raise UserError(run.fault() or "Expected a run that can be named, got a damaged one; delete it.")
@@ -202,7 +205,7 @@ class Runs:
     def delete(self, run_id: str) -> None:
         """Move a run to the trash. Raises `UserError` while it runs or waits."""
         with self._locked():
-            run = self._find(run_id)
+            run = self._find_own(run_id)
             if run.live_process() or derive(run)[0] in ACTIVE:
                 raise UserError("Expected a run that has ended, got one that runs or waits; stop it first.")
             self.trash.mkdir(exist_ok=True)
@@ -214,6 +217,7 @@ class Runs:
         """Take a run out of the trash."""
         with self._locked():
             path = find_in(self.trash, run_id)
+            check_mine(self.kind(path).owner(), "run")
             if (self.folder / run_id).exists():
                 raise UserError("Expected a run that was deleted, got one that is there as well; reload the page.")
             path.rename(self.folder / run_id)
@@ -278,6 +282,12 @@ class Runs:
 
     def _find(self, run_id: str) -> Run:
         return self.kind(find_in(self.folder, run_id))
+
+    def _find_own(self, run_id: str) -> Run:
+        """A run that who asks may change; any other is only to be looked at."""
+        run = self._find(run_id)
+        check_mine(run.owner(), "run")
+        return run
 
     def _queue(self, runs: builtins.list[Run]) -> builtins.list[Run]:
         """The runs that wait, in their order; damaged ones cannot."""

@@ -27,6 +27,7 @@ from aia.conversations import BadRow, DataError, Row, check_conversations, named
 from aia.intensity import Task
 from backend.finetuning.image_zips import ImageZip, open_images, safe_path, shorten
 from backend.interface import UserError
+from backend.people.person import check_mine, is_mine, owner_of_new
 from backend.pictures import load_picture
 
 FORMAT_VERSION = 1
@@ -54,6 +55,7 @@ class Dataset:
     bad_rows: tuple[BadRow, ...]
     pictures: int
     size_bytes: int
+    owner: str = ""  # a part of the id: equal data of two people are two sets
 
     @property
     def good(self) -> int:
@@ -88,10 +90,10 @@ class Datasets:
             raise _say(error) from error
 
     def list(self) -> list[Dataset]:
-        """All data sets, the newest first."""
+        """The data sets of who asks, the newest first."""
         folders = self.folder.iterdir() if self.folder.is_dir() else ()
         found = (_read_about(path) for path in folders if _ID.fullmatch(path.name))
-        return sorted((one for one in found if one), key=lambda one: (-one.created, one.id))
+        return sorted((one for one in found if one and is_mine(one.owner)), key=lambda one: (-one.created, one.id))
 
     def get(self, dataset_id: str) -> Dataset:
         """One data set with its report. Raises `UserError` if there is none of that id, as does `files`."""
@@ -117,8 +119,10 @@ class Datasets:
 
     def delete(self, dataset_id: str) -> None:
         """Remove one for good. Whoever asks has made sure that no run goes on with it."""
+        found = self.get(dataset_id)
+        check_mine(found.owner, "data set")
         try:
-            shutil.rmtree(self.folder / self.get(dataset_id).id)
+            shutil.rmtree(self.folder / found.id)
         except OSError as error:
             raise _say(error) from error
 
@@ -134,7 +138,8 @@ class Datasets:
             self._unpack(archive, names, pictures)
         good, bad = _check(own, pictures, progress)
         kept = _drop_unused(pictures, good)
-        dataset_id = _digest(own, pictures, kept)
+        owner = owner_of_new()
+        dataset_id = _digest(own, pictures, kept, owner)
         about = Dataset(
             dataset_id,
             shorten(name),
@@ -144,6 +149,7 @@ class Datasets:
             tuple(bad[:KEPT_BAD_ROWS]),
             len(kept),
             sum(file.stat().st_size for file in (own, *(pictures / k for k in kept))),
+            owner,
         )
         (draft / "about.json").write_text(json.dumps({"format_version": FORMAT_VERSION, **asdict(about)}) + "\n")
         _keep(draft, self.folder / dataset_id)
@@ -231,8 +237,8 @@ def _drop_unused(pictures: Path, good: list[Row]) -> list[str]:
     return sorted(str(path.relative_to(home)) for path in used)
 
 
-def _digest(rows: Path, pictures: Path, kept: list[str]) -> str:
-    digest = hashlib.sha256(f"{FORMAT_VERSION} {rows.name}\n".encode())
+def _digest(rows: Path, pictures: Path, kept: list[str], owner: str) -> str:
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {rows.name}\n{owner}".encode())
     for path in (rows, *(pictures / name for name in kept)):
         with path.open("rb") as file:
             digest.update(f"{path.relative_to(rows.parent)}\n".encode())

@@ -3,7 +3,8 @@
 Owns the folder of targets, the table's form and its sentences, which count layers from 1 as pages do. What targets are
 is said by `aia.targets`. Knows no page, and not where a curve comes from.
 
-    <name>.json          saved by somebody, who may save it anew
+    <name>.json          saved by the one person of an installation, who may save it anew
+    <person>/<name>.json saved by one of many
     kept/<digest>.json   what a run was started with: never changed, so that a run's config holds for good
 """
 
@@ -32,6 +33,7 @@ from aia.targets import (
     save_targets,
 )
 from backend.interface import UserError
+from backend.people.person import owner_of_new, part_of
 
 LONGEST_NAME = 60
 MOST_SAVED = 500
@@ -126,7 +128,7 @@ def fit_task(
 
 
 class TargetFiles:
-    """Targets saved in one folder."""
+    """Targets saved in one folder, to each person their own."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder).resolve()
@@ -134,7 +136,7 @@ class TargetFiles:
     def list(self) -> list[tuple[str, str]]:
         """(name, stem of the file) of all that can be read, by name."""
         found = []
-        for path in sorted(self.folder.glob("*.json"))[:MOST_SAVED]:
+        for path in sorted(self._home.glob("*.json"))[:MOST_SAVED]:
             try:
                 found.append((load_targets(path).name, path.stem))
             except ValueError:
@@ -151,7 +153,7 @@ class TargetFiles:
 
     def find(self, stem: str) -> Path:
         """The file of saved targets. Raises `UserError` if there is none."""
-        path = self.folder / f"{stem}.json"
+        path = self._home / f"{stem}.json"
         if not _STEM.fullmatch(stem) or not path.is_file():
             raise UserError(f"Expected the name of saved targets, got “{stem[:40]}”; choose from the list.")
         return path
@@ -159,12 +161,13 @@ class TargetFiles:
     def save(self, targets: StageTargets, name: str) -> str:
         """Save under a name, over what was saved under it before; → the file's stem. Raises `UserError`."""
         name = clean_name(name)
+        owner_of_new()  # a stranger has none
         stem = re.sub(r"[^\w-]+", "-", name).strip("-_").lower()
         if not stem:
             raise UserError(f"Expected a name with letters or digits, got “{name}”; give another.")
         if stem in PRESETS:
             raise UserError(f"Expected a name of your own, got that of a preset, “{name}”; give another.")
-        self._write(replace(targets, name=name), self.folder / f"{stem}.json")
+        self._write(replace(targets, name=name), self._home / f"{stem}.json")
         return stem
 
     def keep(self, targets: StageTargets) -> Path:
@@ -174,6 +177,11 @@ class TargetFiles:
         if not path.is_file():
             self._write(targets, path)
         return path
+
+    @property
+    def _home(self) -> Path:
+        """The folder of who asks."""
+        return part_of(self.folder)
 
     def _write(self, targets: StageTargets, path: Path) -> None:
         try:

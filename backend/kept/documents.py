@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backend.interface import UserError
+from backend.people.person import check_mine, is_mine, owner_of_new
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +47,16 @@ class Plain(BaseModel):
 
 
 class Document(Plain):
-    """What every document has. Kinds add a `kind` of their own and their content."""
+    """What every document has. Kinds add a `kind` of their own and their content.
+
+    `owner` is as `backend.people.person` has it: a part of the content, so that equal documents of two people are two,
+    and nobody can tell the id of another's.
+    """
 
     format_version: Literal[1] = 1
     name: str = Field("", max_length=LONGEST_NAME)
     created: float = Field(ge=0, le=1e11)  # Unix time
+    owner: str = Field("", max_length=64)
 
     @property
     def id(self) -> str:
@@ -94,27 +100,35 @@ class Documents(Generic[Kind]):
             raise UserError(f"Expected a {self.what}, got a file {_fault(error)}; choose another file.") from error
 
     def list(self) -> builtins.list[Stored[Kind]]:
-        """All documents, the newest first; damaged ones are passed over."""
+        """All documents of who asks, the newest first; damaged ones are passed over."""
         found = {}
         for path in self._files(self.folder):
             with suppress(UserError):
                 found[path.stem] = self._load(path)
         self._read = {key: value for key, value in self._read.items() if key in found}
-        return sorted(found.values(), key=lambda one: (-one.document.created, one.id))
+        mine = [one for one in found.values() if is_mine(one.document.owner)]
+        return sorted(mine, key=lambda one: (-one.document.created, one.id))
 
     def get(self, document_id: str) -> Kind:
         return self._load(self._path(self.folder, document_id)).document
 
     def raw(self, document_id: str) -> bytes:
-        """The file as it lies there."""
-        self.get(document_id)
+        """The file as it lies there, but for whose it is."""
+        found = self.get(document_id)
+        if found.owner:
+            return _to_bytes(found.model_copy(update={"owner": ""}))
         return self._path(self.folder, document_id).read_bytes()
 
     # --- changing ---
 
+    def owned(self, document: Kind) -> Kind:
+        """The document as one of who asks, whosever it was."""
+        return document.model_copy(update={"owner": owner_of_new()})
+
     def keep(self, document: Kind) -> str:
-        """Write a document down, unless its content is there already; → its id."""
-        data = document.model_dump_json().encode() + b"\n"
+        """Write a document down for who asks, unless its content is there already; → its id."""
+        document = self.owned(document)
+        data = _to_bytes(document)
         if len(data) > MAX_BYTES:
             raise UserError(
                 f"Expected a {self.what} of at most {MAX_BYTES // 2**20} MiB, got {len(data) / 2**20:,.0f} MiB; "
@@ -128,13 +142,15 @@ class Documents(Generic[Kind]):
 
     def rename(self, document_id: str, name: str) -> None:
         with alone_with(self.folder, f"{self.what}s"):
+            self._check_mine(self._path(self.folder, document_id))
             renamed = self.get(document_id).model_copy(update={"name": clean_line(name)})
-            write_bytes_whole(self.folder / f"{document_id}.json", renamed.model_dump_json().encode() + b"\n")
+            write_bytes_whole(self.folder / f"{document_id}.json", _to_bytes(renamed))
 
     def delete(self, document_id: str) -> None:
         """Move a document to the trash, which holds the last `MOST_IN_TRASH`."""
         with alone_with(self.folder, f"{self.what}s"):
             path = self._path(self.folder, document_id)
+            self._check_mine(path)
             self.trash.mkdir(mode=0o700, exist_ok=True)
             os.utime(path, ns=(time.time_ns(),) * 2)  # since when it is in the trash
             path.replace(self.trash / path.name)
@@ -143,9 +159,18 @@ class Documents(Generic[Kind]):
     def undelete(self, document_id: str) -> None:
         with alone_with(self.folder, f"{self.what}s"):
             path = self._path(self.trash, document_id)
+            self._check_mine(path)
             path.replace(self.folder / path.name)
 
     # --- files ---
+
+    def _check_mine(self, path: Path) -> None:
+        """Raise `UserError` for somebody else's; a damaged one is the installation's own."""
+        try:
+            owner = self._load(path).document.owner
+        except UserError:
+            owner = ""
+        check_mine(owner, self.what)
 
     def _path(self, folder: Path, document_id: str) -> Path:
         if isinstance(document_id, str) and _ID.fullmatch(document_id):
@@ -180,6 +205,11 @@ class Documents(Generic[Kind]):
         stored = Stored(path.stem, document, about.st_size)
         self._read[path.stem] = (stamp, stored)
         return stored
+
+
+def _to_bytes(document: Document) -> bytes:
+    """As it lies on the disk; one of the installation's own says no owner, as before there were any."""
+    return document.model_dump_json(exclude=None if document.owner else {"owner"}).encode() + b"\n"
 
 
 def _fault(error: Exception) -> str:

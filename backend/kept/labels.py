@@ -1,4 +1,4 @@
-"""The user's own words on things: names and notes, by the thing's id.
+"""The user's own words on things: names and notes, by the thing's id. Everybody has words of their own.
 
 Owns one small JSON file per thing, written whole, so that a killed server loses nothing and two may share the folder.
 Does not know whether a thing is still there: words on one that was dropped lie unseen, and are back when it is.
@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from backend.interface import UserError
 from backend.kept.documents import LONGEST_NAME, Plain, alone_with, clean_line, write_bytes_whole
+from backend.people.person import owner_of_new, part_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Labels:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self._read: dict[str, tuple[tuple[int, int], Label]] = {}  # by file name, while the file is the same
+        self._read: dict[Path, tuple[tuple[int, int], Label]] = {}  # while the file is the same
 
     def get(self, thing: str) -> Label:
         """The words on a thing; empty ones where there are none. Raises `UserError` for what is no id."""
@@ -50,7 +51,7 @@ class Labels:
 
     def all(self) -> dict[str, Label]:
         """Every label by its thing; quicker than one by one, as most things have none."""
-        paths = self.folder.glob("*.json") if self.folder.is_dir() else ()
+        paths = self._home.glob("*.json") if self._home.is_dir() else ()
         return {thing: self._load(path) for path in paths if _THING.fullmatch(thing := path.stem.replace("-", ":", 1))}
 
     def set(self, thing: str, **changes: str | float) -> None:
@@ -60,7 +61,8 @@ class Labels:
         if "note" in changes:
             changes["note"] = clean_note(str(changes["note"]))
         path = self._path(thing)
-        with alone_with(self.folder, "names and notes"):
+        owner_of_new()  # a stranger has none
+        with alone_with(self._home, "names and notes"):
             label = self._load(path).model_copy(update=changes)
             if label == NONE:
                 path.unlink(missing_ok=True)
@@ -71,14 +73,19 @@ class Labels:
         found = _THING.fullmatch(thing) if isinstance(thing, str) else None
         if not found:
             raise UserError(f"Expected the id of a thing in the library, got “{str(thing)[:40]}”; reload the page.")
-        return self.folder / f"{found[1]}-{found[2]}.json"
+        return self._home / f"{found[1]}-{found[2]}.json"
+
+    @property
+    def _home(self) -> Path:
+        """The folder of who asks."""
+        return part_of(self.folder)
 
     def _load(self, path: Path) -> Label:
         with suppress(FileNotFoundError):
             try:
                 about = path.stat()
                 stamp = (about.st_mtime_ns, about.st_size)
-                known = self._read.get(path.name)
+                known = self._read.get(path)
                 if known and known[0] == stamp:
                     return known[1]
                 if about.st_size > MAX_BYTES or path.is_symlink():
@@ -89,7 +96,7 @@ class Labels:
                     raise
                 logger.warning("A name or note could not be read: %s", type(error).__name__)
                 return NONE
-            self._read[path.name] = (stamp, label)
+            self._read[path] = (stamp, label)
             return label
         return NONE
 

@@ -1,4 +1,4 @@
-"""Everything that is kept, as one list: captures, measurements, runs, adapters, bundles.
+"""Everything that is kept, as one list: captures, measurements, runs, adapters, bundles; to each person their own.
 
 Owns what a search finds, names, notes, deleting and undoing it, and the trash of captures. Each thing stays with its
 own store, which knows its files; an adapter is a part of its run. Knows no page, nor which files leave and come in
@@ -25,6 +25,7 @@ from backend.kept.labels import Label, Labels
 from backend.kept.library_items import Item, Kind, adapter_item, bundle_item, capture_item, measurement_item, run_item
 from backend.kept.measurements import Measurements
 from backend.kept.store import CaptureStore
+from backend.people.person import part_of
 
 Sort = Literal["kind", "name", "model", "task", "made", "size"]
 
@@ -70,7 +71,6 @@ class Library:
         self.measurements: Measurements = things.measurements
         self.bundles: Bundles = things.bundles
         self.labels = Labels(self.runs.folder.parent / "labels")
-        self.trash = self.runs.folder.parent / "trash"
 
     # --- asking ---
 
@@ -83,7 +83,7 @@ class Library:
 
         adapters = [(run, self.runs.folder / run.id / "adapter") for run in runs if run.state == "finished"]
         return [
-            *(capture_item(entry, label("capture", entry.key.id)) for entry in self.store.entries()),
+            *(capture_item(e, label("capture", e.key.id), self.store.link(e.key.id)) for e in self.store.entries()),
             *(measurement_item(one, label("measurement", one.id)) for one in self.measurements.list()),
             *(run_item(run, label("run", run.id)) for run in runs),
             *(adapter_item(run, _size(path), label("run", run.id)) for run, path in adapters if path.is_dir()),
@@ -160,8 +160,13 @@ class Library:
     # --- captures ---
 
     def _check_capture(self, capture_id: str) -> None:
-        if capture_id not in self.store:
+        if capture_id not in self.store.ids():
             raise UserError("That capture is no longer stored; run its prompt again.")
+
+    @property
+    def trash(self) -> Path:
+        """That of who asks."""
+        return part_of(self.runs.folder.parent / "trash")
 
     def _delete_capture(self, capture_id: str) -> None:
         data = self.store.raw(capture_id)
@@ -171,7 +176,7 @@ class Library:
         with alone_with(self.trash, "the trash"):
             write_bytes_whole(self.trash / f"{capture_id}.npz", data)
             self.store.delete(capture_id)
-            if capture_id in self.store:
+            if capture_id in self.store.ids():
                 raise UserError("The capture could not be deleted, since the store is busy; try again.")
             drop_oldest([*self.trash.glob("*.npz")], MOST_IN_TRASH, MOST_TRASH_BYTES)
 
@@ -179,7 +184,7 @@ class Library:
         path = self.trash / f"{capture_id}.npz"
         with alone_with(self.trash, "the trash"):
             try:
-                self.store.put(capture_from_npz(path.read_bytes()))
+                self.store.take_in(capture_from_npz(path.read_bytes()))
             except (FileNotFoundError, CaptureFormatError) as error:
                 raise UserError("That capture is not in the trash any more; run its prompt again.") from error
             path.unlink(missing_ok=True)

@@ -19,9 +19,9 @@ from backend.interface import UserError
 from backend.kept.archives import MAX_IMPORT_BYTES, is_zip, member_names, pack, read_members
 from backend.kept.bundles import COMPARISON
 from backend.kept.captures import CaptureFormatError, capture_from_npz
-from backend.kept.documents import clean_line, now
+from backend.kept.documents import Document, Documents, clean_line, now
 from backend.kept.library import Library, check_thing
-from backend.kept.run_archive import RUN, check_run, pack_run, unpack_run
+from backend.kept.run_archive import RUN, check_run, own_id, pack_run, unpack_run
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +133,7 @@ class LibraryFiles:
         if RUN in names:
             return [self._check_run(data)]
         if COMPARISON in names:
-            bundle = self.library.bundles.unpack(data)
-            return [self._document_ready(self.library.bundles, bundle, f"bundle:{bundle.id}")]
+            return [self._document_ready(self.library.bundles, self.library.bundles.unpack(data))]
         if names and not inside and all(_MEMBER.fullmatch(name) for name in names):
             return [ready for name, inner in read_members(data).items() for ready in self._check(inner, name, True)]
         raise UserError(f"Expected {_KNOWN}, got a zip with other files; choose one that AIA Lens exported.")
@@ -148,18 +147,19 @@ class LibraryFiles:
         if not isinstance(found, dict):
             raise UserError(f"Expected {_KNOWN}, got something else; choose a file that AIA Lens exported.")
         if found.get("kind") == "bundle":
-            bundle = self.library.bundles.parse(data)
-            return self._document_ready(self.library.bundles, bundle, f"bundle:{bundle.id}")
+            bundles = self.library.bundles
+            return self._document_ready(bundles, bundles.parse(data))
         documents = self.library.measurements
         if "kind" in found:
             measurement = documents.parse(data)
         else:
             measurement = documents.wrap(found, clean_line(PurePath(file_name).stem[:60]))
-        return self._document_ready(documents, measurement, f"measurement:{measurement.id}")
+        return self._document_ready(documents, measurement)
 
-    def _document_ready(self, documents, document, thing: str) -> _Ready:
+    def _document_ready(self, documents: Documents, document: Document) -> _Ready:
+        document = documents.owned(document)
         already = (documents.folder / f"{document.id}.json").is_file()
-        return _Ready(thing, already, lambda: documents.keep(document))
+        return _Ready(f"{documents.what}:{document.id}", already, lambda: documents.keep(document))
 
     def _check_capture(self, data: bytes) -> _Ready:
         try:
@@ -171,12 +171,12 @@ class LibraryFiles:
             ) from error
         # What is here stays: an id names a request, and a stranger's file must not change its answer.
         return _Ready(
-            f"capture:{capture.id}", capture.id in self.library.store, lambda: self.library.store.put(capture)
+            f"capture:{capture.id}", capture.id in self.library.store, lambda: self.library.store.take_in(capture)
         )
 
     def _check_run(self, data: bytes) -> _Ready:
-        run_id = check_run(read_members(data)).id
         runs = self.library.runs
+        run_id = own_id(runs, check_run(read_members(data)).id)
         already = (runs.folder / run_id).is_dir()
         deleted = (runs.trash / run_id).is_dir()
         return _Ready(f"run:{run_id}", already, lambda: runs.undelete(run_id) if deleted else self._keep_run(data))

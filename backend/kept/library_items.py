@@ -52,7 +52,8 @@ class Item:
         return " ".join(parts).casefold()
 
 
-def capture_item(entry: Entry, label: Label) -> Item:
+def capture_item(entry: Entry, label: Label, link: str) -> Item:
+    """A capture; `link` opens it for others too."""
     key, thing = entry.key, f"capture:{entry.key.id}"
     drawn = key.task == Task.GENERATION
     adapted = ", fine-tuned" if key.adapter else ""
@@ -66,7 +67,7 @@ def capture_item(entry: Entry, label: Label) -> Item:
         entry.created,
         entry.size_bytes,
         **_own(label, label.name),
-        things=(thing,),
+        things=(f"capture:{link}",),
         said=f"{key.prompt} {entry.text}",
     )
 

@@ -11,6 +11,7 @@ and a model's settings from strangers are more than this can check.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -32,6 +33,7 @@ from backend.interface import UserError
 from backend.kept.archives import MAX_IMPORT_BYTES, pack, read_members
 from backend.kept.documents import LONGEST_NAME, Plain
 from backend.models.adapters import ABOUT
+from backend.people.person import owner_of_new
 
 RUN, TARGETS = "run.json", "targets.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -121,6 +123,8 @@ def unpack_run(runs: Runs, data: bytes) -> str:
     """
     members = read_members(data)
     about = check_run(members)
+    pair = about.pair and own_id(runs, about.pair)
+    about = about.model_copy(update={"id": own_id(runs, about.id), "pair": pair})
     target = runs.folder / about.id
     if target.exists():
         raise UserError(f"Expected a run that is not here yet, got “{about.name or about.id}” again; let it be.")
@@ -138,6 +142,17 @@ def unpack_run(runs: Runs, data: bytes) -> str:
         shutil.rmtree(target, ignore_errors=True)
         raise _not_a_run("a finished run", "one without a result")
     return about.id
+
+
+def own_id(runs: Runs, run_id: str) -> str:
+    """The id that an exported run gets here: its own, unless people are told apart and it was not theirs before.
+
+    Else whoever has the zip would know the id, and could neither import what another has nor hide what they did.
+    """
+    owner = owner_of_new()
+    if not owner or owner in {runs.kind(folder / run_id).owner() for folder in (runs.folder, runs.trash)}:
+        return run_id
+    return hashlib.sha256(f"{owner} {run_id}".encode()).hexdigest()[:16]
 
 
 def _sweep(folder: Path) -> None:
@@ -172,7 +187,7 @@ def _write(draft: Path, target: Path, about: RunAbout, members: Mapping[str, byt
     if config["targets"] == TARGETS:
         config["targets"] = str(target / TARGETS)
     result = {**_object(members["result.json"]), "adapter": str(target / "adapter"), "config": config}
-    meta = about.model_dump(exclude={"format"})
+    meta = about.model_dump(exclude={"format"}) | {"owner": owner_of_new()}
     texts = {"config.json": _json(config), "result.json": _json(result), "meta.json": _json(meta)}
     for name in _KNOWN - {RUN, "README.txt"}:
         content = texts.get(name, members.get(name))

@@ -212,7 +212,7 @@ class CaptureStore:
         Raises:
             UserError: not an id.
         """
-        _check_id(capture_id)
+        check_id(capture_id)
         try:
             data = self._read(capture_id)
             if data is None:
@@ -232,7 +232,7 @@ class CaptureStore:
 
     def __contains__(self, capture_id: str) -> bool:
         """Say whether there is an entry, good or not; like `get`, raises UserError for what is no id."""
-        _check_id(capture_id)
+        check_id(capture_id)
         return bool(self._look(lambda cache: capture_id in cache, False))
 
     def ids(self) -> list[str]:
@@ -250,7 +250,7 @@ class CaptureStore:
         Looking at the list is no use of a capture: what is dropped next does not change. Bad entries are passed over.
         """
         ids = self.ids()
-        there = set(ids)
+        there = set(CaptureStore.ids(self))
         self._headers = {i: entry for i, entry in [*self._headers.items()] if i in there}
         found: list[Entry] = []
         for capture_id in ids:
@@ -263,12 +263,29 @@ class CaptureStore:
                 found.append(entry)
         return found
 
+    def computed(self, capture_id: str) -> Capture | None:
+        """What an equal request made before; None where it must be made."""
+        return self.get(capture_id)
+
+    def take_in(self, capture: Capture) -> None:
+        """Keep a capture that was made elsewhere. Raises as `put`."""
+        self.put(capture)
+
+    def link(self, capture_id: str) -> str:
+        """What opens a capture for anybody who is given it: here its id."""
+        return capture_id
+
+    def id_of(self, link: str) -> str | None:
+        """The id that a link opens; None where it opens nothing. Raises `UserError` for what is no link."""
+        check_id(link)
+        return link
+
     def raw(self, capture_id: str) -> bytes | None:
         """A capture's file, checked as `get` does, without noting its use; None where there is none to be trusted.
 
         Raises `UserError` for what is no id.
         """
-        _check_id(capture_id)
+        check_id(capture_id)
         try:
             data = self._look(lambda cache: _peek(cache, capture_id), None)
             return data if type(data) is bytes and capture_from_npz(data).id == capture_id else None
@@ -278,7 +295,7 @@ class CaptureStore:
 
     def delete(self, capture_id: str) -> None:
         """Drop a capture; nothing happens where there is none. Raises `UserError` for what is no id."""
-        _check_id(capture_id)
+        check_id(capture_id)
         self._drop(capture_id)
 
     @property
@@ -374,7 +391,8 @@ class CaptureStore:
             logger.warning("Could not make the capture store smaller: %s", error)
 
 
-def _check_id(capture_id: str) -> None:
+def check_id(capture_id: str) -> None:
+    """Raise `UserError` for anything but 24 hexadecimal digits."""
     if not isinstance(capture_id, str) or not _ID.fullmatch(capture_id):
         raise UserError(
             f"Expected 24 hexadecimal digits, but {str(capture_id)[:40]!r} is not a capture id: "

@@ -19,6 +19,7 @@ from backend.engine import MAX_PROMPT_CHARACTERS
 from backend.finetuning.image_zips import shorten
 from backend.interface import UserError
 from backend.kept.documents import alone_with, now, write_bytes_whole
+from backend.people.person import is_mine, owner_of_new
 
 MAX_FILE_BYTES = 4 * 2**20
 KEPT_BAD_LINES = 200
@@ -54,6 +55,7 @@ class KeptPrompts:
     count: int
     bad: int
     bad_lines: tuple[BadLine, ...]
+    owner: str = ""
 
 
 def parse_prompts(data: bytes) -> PromptFile:
@@ -115,18 +117,20 @@ class PromptFiles:
         """Check a file and keep its good lines; the same ones a second time are the same. Raises `UserError`."""
         found = read_prompt_file(path)
         data = "".join(f"{prompt}\n" for prompt in found.prompts).encode()
-        own = hashlib.sha256(data).hexdigest()[:16]
+        owner = owner_of_new()
+        own = hashlib.sha256(data + owner.encode()).hexdigest()[:16]
         bad = [[line.line, line.problem] for line in found.bad_lines]
         about = {"name": shorten(name), "created": now(), "count": len(found.prompts), "bad": found.bad, "lines": bad}
+        about |= {"owner": owner}
         with alone_with(self.folder, "prompts"):
             write_bytes_whole(self.folder / f"{own}.txt", data)
             write_bytes_whole(self.folder / f"{own}.json", json.dumps(about).encode())
         return self.get(own)
 
     def list(self) -> list[KeptPrompts]:
-        """All files, the newest first; damaged ones are passed over."""
+        """The files of who asks, the newest first; damaged ones are passed over."""
         found = (self._read(path.stem) for path in self.folder.glob("*.txt") if _ID.fullmatch(path.stem))
-        return sorted((one for one in found if one), key=lambda one: (-one.created, one.id))
+        return sorted((one for one in found if one and is_mine(one.owner)), key=lambda one: (-one.created, one.id))
 
     def get(self, own: str) -> KeptPrompts:
         """One file. Raises `UserError` if there is none of that id, as does `path`."""
@@ -148,8 +152,8 @@ class PromptFiles:
         try:
             about = json.loads((self.folder / f"{own}.json").read_bytes())
             lines = tuple(BadLine(int(line), str(problem)) for line, problem in about["lines"])
-            return KeptPrompts(
-                own, str(about["name"]), float(about["created"]), int(about["count"]), int(about["bad"]), lines
-            )
+            counts = int(about["count"]), int(about["bad"])
+            owner = str(about.get("owner", ""))
+            return KeptPrompts(own, str(about["name"]), float(about["created"]), *counts, lines, owner)
         except (OSError, ValueError, KeyError, TypeError):
             return None

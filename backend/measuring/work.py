@@ -29,6 +29,7 @@ from backend.measuring.prompt_files import read_prompt_file
 from backend.measuring.prompts import Prompt, data_prompts, text_prompts, world_prompts
 from backend.measuring.rows import Row, make_row
 from backend.measuring.runs import MeasureRun
+from backend.people.person import LOCAL, Person, asked_by
 from backend.pictures import load_picture
 
 Listener = Callable[[dict], None]
@@ -47,7 +48,9 @@ def measure_folder(folder: Path, listen: Listener, should_stop: Callable[[], boo
     run = MeasureRun(folder)
     report = measure_in(run, listen, should_stop)
     meta = run.load_meta()
-    kept = Measurements(folder.parent.parent / "measurements").save(report, meta.name if meta else "")
+    measurements = Measurements(folder.parent.parent / "measurements")
+    with asked_by(Person(run.owner()) if run.owner() else LOCAL):
+        kept = measurements.save(report, meta.name if meta else "")
     try:
         run.finish(report, kept)
     except OSError as error:

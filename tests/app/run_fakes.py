@@ -100,7 +100,7 @@ class FakeRuns:
         self.folder = folder
         self.trash, self.started, self.ticks, self.reads = {}, [], 0, 0
 
-    def list(self):
+    def list(self, everyones=False):
         return list(self.runs.values())
 
     def status(self, run_id):

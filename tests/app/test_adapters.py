@@ -20,7 +20,7 @@ def runs(tmp_path):
         SimpleNamespace(id=OTHER, name="later", role="control", state="running", config=make_config(aia=False)),
         SimpleNamespace(id=ID, name="first", role="aia", state="finished", config=make_config()),
     ]
-    return SimpleNamespace(folder=tmp_path, list=lambda: statuses)
+    return SimpleNamespace(folder=tmp_path, list=lambda everyones=False: statuses)
 
 
 def test_only_finished_runs_are_offered_after_none(runs):

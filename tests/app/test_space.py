@@ -144,8 +144,8 @@ def test_sinks_of_a_drawing_are_judged_by_patches_that_come_after_them():
 def test_a_head_is_computed_by_the_engine_for_all_rows():
     capture, asked_for = answer_looking_at([(2, 4), (0, 0), (1, 3)]), []
 
-    def look(capture_id, rows, head):
-        asked_for.append((capture_id, rows, head))
+    def look(captured, rows, head):
+        asked_for.append((captured.id, rows, head))
         return Looks(np.eye(3, 15, dtype=np.float32))
 
     found = read_map(Asked(capture, values={"head": "2.1"}), look)[0]
@@ -156,8 +156,8 @@ def test_a_head_is_computed_by_the_engine_for_all_rows():
 def test_without_the_model_a_head_is_one_sentence_and_the_partner_is_still_shown():
     first, second = answer_looking_at([(0, 0)] * 3), answer_looking_at([(2, 4)] * 3, prompt="another")
 
-    def look(capture_id, rows, head):
-        return no_model(capture_id, rows, head) if capture_id == first.id else Looks(np.ones((3, 15), np.float32))
+    def look(captured, rows, head):
+        return no_model(captured, rows, head) if captured is first else Looks(np.ones((3, 15), np.float32))
 
     found = read_map(Asked(first, second, values={"head": "1.1"}), look)
     assert list(found[0]) == ["error"] and "not on this machine" in found[0]["error"]
@@ -180,7 +180,7 @@ def test_a_capture_of_before_still_shows_words_and_says_what_is_missing():
 def test_earlier_patches_of_one_row_are_computed_where_they_are_not_kept():
     capture = replace(drawing_that_looks(), drawn=None)
 
-    def look(capture_id, rows, head):
+    def look(captured, rows, head):
         shape = (1, 15) if head else (2, 2, 1, 15)
         drawn = np.zeros(shape, np.float32)
         drawn[..., 3] = 0.5 if head else np.array([0.1, 0.2])[:, None, None]
@@ -198,7 +198,7 @@ def test_what_is_too_large_for_the_page_is_left_to_single_rows():
     capture = answer_looking_at([(0, 0)])
     side = int((MOST_SENT + 1) ** 0.5) + 1
 
-    def look(capture_id, rows, head):
+    def look(captured, rows, head):
         return Looks(np.zeros((1, 15), np.float32), np.zeros((side, side), np.float32))
 
     assert read_map(Asked(capture, values={"head": "1.1"}), look)[0]["earlier"] is None

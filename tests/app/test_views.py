@@ -77,8 +77,8 @@ def test_definition_of_the_address(answer, asked, chosen):
 
 
 def test_an_unsaved_capture_has_no_link(answer):
-    assert views.curve_view(answer, linked=False).link == {}
-    assert views.curve_view(answer).link == {"capture": answer.id}
+    assert views.curve_view(answer).link == {}
+    assert views.curve_view(answer, link=answer.id).link == {"capture": answer.id}
 
 
 def test_views_are_plain_json(answer, drawing):
