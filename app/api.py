@@ -111,8 +111,10 @@ class Endpoints:
         raise RuntimeError("an event stream ended without Finished")
 
     def _describe(self, capture: Capture) -> dict[str, Any]:
-        """The summary, for a drawing the picture as base64 PNG, and what opens it for others; None if not kept."""
-        summary = {**capture.summary(), "link": self._engine.link(capture)}
+        """The summary, for a drawing the picture as base64 PNG, and what opens it for others where its id does not."""
+        summary, link = capture.summary(), self._engine.link(capture)
+        if link not in (None, capture.id):
+            summary["link"] = link
         if capture.task == Task.GENERATION:
             summary["image"] = base64.b64encode(capture.picture_png).decode()
         return summary

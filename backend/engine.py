@@ -314,7 +314,7 @@ class Engine:
         if ready is None or ready.source != (wanted.spec, wanted.precision) or (adapter.id and adapter.strength):
             return []
         key = make_key(ready.model)
-        stored = self.store.get(key.id) if self._ready is ready else None  # else it was another's while it was made
+        stored = self.store.computed(key.id) if self._ready is ready else None  # else of another model
         if stored is None:
             return []
         unknown = ready.model.unknown_words(prompt)

@@ -324,7 +324,7 @@ def test_everybody_has_a_library_of_their_own(library):
         assert library.find().total == 2
     with asked_by(BERT):
         assert library.find().total == 0 and library.things.captures() == []
-        assert not [choice for choice in library.things.choices() if not choice.id.startswith("paper:")]
+        assert not [choice for choice in library.things.choices() if not choice.id.startswith(("paper:", "model:"))]
         refuse(lambda: library.item(f"capture:{drawing().id}"), "no capture of that id")
         refuse(lambda: library.note(f"capture:{drawing().id}", "x"), "no capture of that id")
         refuse(lambda: library.undelete(f"capture:{drawing().id}"), "not in the trash")
