@@ -5,7 +5,7 @@ Thin over the registry and `backend.fidelity`; knows no page.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +26,7 @@ from app.commands.console import (
 )
 from backend.interface import UserError
 from backend.models.added_models import AddedModels
+from backend.models.catalogue import CURVES_ONLY
 from backend.models.import_report import DoesNotFit, ImportReport
 from backend.models.specs import SPECS, ModelSpec, Precision
 
@@ -62,7 +63,9 @@ def models(
         tasks = " + ".join(row["tasks"])
         size = f"{row['parameters'] / 1e6:,.1f} M parameters"
         typer.echo(f"{row['name']:26}{tasks:28}{row['layers']:>3} layers  {size:>24}  {row['source']}".rstrip())
-    write_json(json_file, {"models": rows} | imported)
+    for other in CURVES_ONLY:
+        typer.echo(f"{other.name:26}reference curve only: {other.why}")
+    write_json(json_file, {"models": rows, "curves_only": [asdict(other) for other in CURVES_ONLY]} | imported)
 
 
 def import_model(weights: Path, name: str, base: str, json_file: Path | None) -> dict:

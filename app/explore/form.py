@@ -18,9 +18,12 @@ from app.components.picture import PictureChoice, PictureField
 from app.explore.samples import UPLOAD_QUESTIONS, Samples
 from app.explore.views import data_url
 from backend.engine import BASE, GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING, Adapter
+from backend.finetuning.memory import format_bytes
 from backend.interface import UserError
 from backend.kept.captures import Capture, CaptureKey, Sampling
+from backend.models.catalogue import CURVES_ONLY
 from backend.models.drawing_sizes import ASPECTS, allows_sizes
+from backend.models.loading_memory import loading_memory
 from backend.models.specs import ModelSpec, Precision
 from backend.pictures import MAX_FILE_BYTES, load_picture, pixels_sha256
 
@@ -33,11 +36,14 @@ _ON_PICTURE_JS = """(choice, chips, question) => {
   const examples = choice.questions || chips.examples;
   return [{ examples, chosen: null }, untouched && choice.sample ? examples[0] : question];
 }"""
-# A model that can only do one task turns the form to it.
+# A model that can only do one task turns the form to it. What follows from the model is marked on the form, since the
+# fields under a closed fold are not in the page yet.
 _ON_MODEL_JS = """(name, task, size) => {
-  const [note, tasks, sized] = (%s)[name];
-  document.querySelector("#lens-size").classList.toggle("lens-shown", sized);
-  return [note, tasks.includes(task) ? task : tasks[0], sized ? size : ""];
+  const [note, memory, tasks, sized] = (%s)[name];
+  const form = document.querySelector("#lens-form");
+  form.classList.toggle("lens-sized", sized);
+  form.dataset.only = tasks.length === 1 ? tasks[0] : "";
+  return [note, memory, tasks.length && !tasks.includes(task) ? tasks[0] : task, sized ? size : ""];
 }"""
 FILLED = 15  # how many components a capture fills: `Form.filled`
 _SHOW_STRENGTH_JS = """(adapter) => {
@@ -144,8 +150,9 @@ def whole_number(value: Any, name: str) -> int:
 
 def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tuple[str, str]]) -> Form:
     """Create the controls inside the current Gradio context."""
+    others = [(f"{other.title} · reference curve only", other.name) for other in CURVES_ONLY]
     model = gr.Dropdown(
-        [(spec.title, spec.name) for spec in specs],
+        [(spec.title, spec.name) for spec in specs] + others,
         value=specs[0].name,
         label="Model",
         filterable=False,
@@ -166,12 +173,31 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tup
         prompt = _make_prompt_field(samples)
         draw = gr.Button("Draw", variant="primary", elem_id="lens-draw")
     stop = gr.Button("Stop", elem_id="lens-stop")
-    *sampling, precision, unload = _make_settings_fields(allows_sizes(specs[0]))
+    *sampling, precision, memory, unload = _make_settings_fields(describe_memory(specs[0]))
     size = sampling[-1]
-    about = {spec.name: [spec.note, [t.value for t in Task if t in spec.tasks], allows_sizes(spec)] for spec in specs}
-    model.change(fn=None, js=_ON_MODEL_JS % json.dumps(about), inputs=[model, task, size], outputs=[note, task, size])
+    js, told = _ON_MODEL_JS % json.dumps(about_models(specs)), [note, memory, task, size]
+    model.change(fn=None, js=js, inputs=[model, task, size], outputs=told)
     fields = [model, task, picture, question, prompt, *sampling, adapter, strength, precision]
     return Form(fields, examples, ask, draw, stop, unload, [question.submit, prompt.submit])
+
+
+def about_models(specs: tuple[ModelSpec, ...]) -> dict[str, list[Any]]:
+    """By name what the form says of a model: note, memory, tasks, and whether it draws any size."""
+    about = {
+        spec.name: [spec.note, describe_memory(spec), [t.value for t in Task if t in spec.tasks], allows_sizes(spec)]
+        for spec in specs
+    }
+    for other in CURVES_ONLY:
+        link = f'<a href="?compare={",".join(f"paper:{slug}" for slug in other.curves)}">Open it in Compare</a>'
+        about[other.name] = [f"The paper’s curve only: {other.why}. {link}", "", [], False]
+    return about
+
+
+def describe_memory(spec: ModelSpec) -> str:
+    """What a model takes in each precision, estimated."""
+    needed = {p: sum(part.bytes for part in loading_memory(spec, p).values()) for p in Precision}
+    told = ", ".join(f"{format_bytes(needed[p])} in {label}" for p, label in PRECISION_LABELS.items())
+    return f"With one request about {told.replace('Full', 'full')}."
 
 
 def _make_adapter_fields(adapters: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.Slider]:
@@ -216,8 +242,11 @@ def _fill_from(chips: ExampleChips, box: gr.Textbox) -> None:
     chips.select(fn=None, js="(chips) => chips.chosen", inputs=chips, outputs=box)
 
 
-def _make_settings_fields(sized: bool) -> tuple[gr.components.Component, ...]:
-    """Seed, temperature and length of an answer, temperature, guidance and size of a drawing, weights, unloading."""
+def _make_settings_fields(memory: str) -> tuple[gr.components.Component, ...]:
+    """Seed, temperature and length of an answer, temperature, guidance and size of a drawing, weights, unloading.
+
+    `memory` says what the weights take.
+    """
     answer, drawing = UNDERSTANDING_SAMPLING, GENERATION_SAMPLING
     with gr.Accordion("Sampling, seed, weights", open=False, elem_id="lens-sampling"):
         with gr.Row(elem_id="lens-seed-row"):
@@ -234,7 +263,7 @@ def _make_settings_fields(sized: bool) -> tuple[gr.components.Component, ...]:
         with gr.Column(elem_classes="lens-when-generation"):
             drawing_temperature = gr.Slider(*RANGES["temperature"], drawing.temperature, step=0.05, label="Temperature")
             guidance = gr.Slider(*RANGES["guidance"], drawing.guidance, step=0.5, label="Guidance", info="1 is none.")
-            size = _make_size_field(sized)
+            size = _make_size_field()
         precision = gr.Radio(
             [(label, value.value) for value, label in PRECISION_LABELS.items()],
             value=Precision.FULL.value,
@@ -243,13 +272,14 @@ def _make_settings_fields(sized: bool) -> tuple[gr.components.Component, ...]:
             elem_id="lens-precision",
             elem_classes="lens-segments lens-three",
         )
+        taken = gr.HTML(memory, apply_default_css=False, js_on_load=None, elem_id="lens-memory")
         unload = gr.Button("Unload the model", size="sm", elem_id="lens-unload")
-    return seed, answer_temperature, max_new_tokens, drawing_temperature, guidance, size, precision, unload
+    return seed, answer_temperature, max_new_tokens, drawing_temperature, guidance, size, precision, taken, unload
 
 
-def _make_size_field(shown: bool) -> gr.Textbox:
+def _make_size_field() -> gr.Textbox:
     """The size of a drawing, with aspects to click; shown for models that draw more than one."""
-    with gr.Column(elem_id="lens-size", elem_classes="lens-shown" if shown else ""):
+    with gr.Column(elem_id="lens-size"):
         size = gr.Textbox(
             label="Size",
             placeholder="the model’s usual",

@@ -35,14 +35,20 @@ def _memory(parameters: int, linear: int) -> dict[str, int]:
 class CurvesOnly:
     """A model that transformers has no class for: its curves, read off the paper's figures, are all there is."""
 
+    name: str
     title: str
     curves: tuple[str, ...]  # slugs of `backend.paper.load_paper`
     why: str
 
 
 CURVES_ONLY = (
-    CurvesOnly("BAGEL", ("fig1-bagel",), "no class in transformers; its own code would have to run"),
-    CurvesOnly("HunyuanImage-3.0", ("fig1-hunyuanimage-3-0",), "no class in transformers, and 80 billion parameters"),
+    CurvesOnly("bagel", "BAGEL", ("fig1-bagel",), "no class in transformers; its own code would have to run"),
+    CurvesOnly(
+        "hunyuanimage-3.0",
+        "HunyuanImage-3.0",
+        ("fig1-hunyuanimage-3-0",),
+        "no class in transformers, and 80 billion parameters",
+    ),
 )
 
 CATALOGUE: tuple[ModelSpec, ...] = (

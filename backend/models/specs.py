@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backend.interface import UserError
 from backend.models.added_models import AddedModels
-from backend.models.catalogue import CATALOGUE
+from backend.models.catalogue import CATALOGUE, CURVES_ONLY
 from backend.models.model_spec import ASSETS, BOTH_TASKS, ModelSpec, Precision
 
 __all__ = ["ASSETS", "BOTH_TASKS", "SPECS", "ModelSpec", "Precision", "find_spec"]
@@ -67,5 +67,11 @@ def find_spec(name: str, specs: tuple[ModelSpec, ...] = SPECS) -> ModelSpec:
     for spec in specs:
         if spec.name == name:
             return spec
+    for other in CURVES_ONLY:
+        if other.name == name:
+            raise UserError(
+                f"{other.title} is here by its reference curve only ({other.why}); compare with that, or choose "
+                "another model."
+            )
     known = ", ".join(spec.name for spec in specs)
     raise UserError(f"Expected the name of a known model, got “{name[:60]}”; choose one of: {known}.")

@@ -1,4 +1,5 @@
 import io
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,12 +10,14 @@ from PIL import Image
 
 from app.components.picture import PictureChoice
 from app.components.result import State
-from app.explore.form import FILLED, make_form
+from app.explore.form import FILLED, about_models, make_form
 from app.explore.page import Explore
 from app.explore.samples import load_samples
 from backend.engine import RANGES
 from backend.interface import Finished
 from backend.kept.captures import Sampling
+from backend.models.catalogue import CURVES_ONLY
+from backend.models.specs import SPECS
 
 SAMPLES = load_samples()
 
@@ -99,3 +102,13 @@ def test_sliders_cover_what_the_engine_takes(explore):
     sliders = [field for field in form.fields if isinstance(field, gr.Slider)]
     names = ("temperature", "max_new_tokens", "temperature", "guidance")  # the last slider is the adapter's
     assert [(s.minimum, s.maximum) for s in sliders[:-1]] == [RANGES[name] for name in names]
+
+
+def test_the_form_knows_of_every_model_what_it_takes_and_can_do():
+    about = about_models(SPECS)
+    assert list(about) == [*(spec.name for spec in SPECS), *(other.name for other in CURVES_ONLY)]
+    assert [name for name, (*_, sized) in about.items() if sized] == ["emu3-gen"]
+    assert about["qwen3-vl-8b"][2] == ["understanding"] and about["bagel"][2] == []
+    assert re.fullmatch(
+        r"With one request about \d+ GiB in full, \d+ GiB in int8, \d+ GiB in NF4\.", about["emu3-gen"][1]
+    )

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -287,6 +288,17 @@ def test_a_model_with_one_task_turns_both_forms_to_it(open_page):
     page.get_by_role("option", name="Emu3-Gen").click()
     page.wait_for_function("document.querySelector('#lens-model-note').innerText.includes('that draws')")
     assert page.get_by_role("radio", name="Draw").is_checked()
+    assert page.locator("#lens-form .error").count() == 0
+    page.get_by_role("button", name="Sampling, seed, weights").click()
+    expect(page.locator("#lens-size")).to_be_visible()
+    assert re.search(r"about .* in full, .* in int8, .* in NF4\.", text(page, "#lens-memory"))
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="BAGEL · reference curve only").click()
+    page.wait_for_function("document.querySelector('#lens-model-note').innerText.includes('curve only')")
+    expect(page.locator("#lens-size")).to_be_hidden()
+    assert page.get_attribute("#lens-model-note a", "href") == "?compare=paper:fig1-bagel"
+    page.click("#lens-draw")
+    assert message(page).startswith("BAGEL is here by its reference curve only (no class in transformers")
     page.get_by_role("tab", name="Fine-tune").click()
     page.get_by_role("combobox", name="Base model").click()
     page.get_by_role("option", name="Qwen3-VL 2B").click()
