@@ -9,13 +9,13 @@ import base64
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from aia.intensity import Task
 from app.explore.form import number, whole_number
+from app.guard.uploads import uploaded_path
 from app.words import BROKEN
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine
 from backend.interface import Event, Finished, Notice, UserError
@@ -129,14 +129,6 @@ def answer_or_refuse(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except Exception as error:
         logger.exception("an API call failed")
         raise gr.Error(BROKEN, print_exception=False) from error
-
-
-def uploaded_path(value: Any, what: str) -> Path:
-    """The path of an uploaded file. Only marked files were checked by Gradio to be uploads. Raises `UserError`."""
-    marked = isinstance(value, dict) and (value.get("meta") or {}).get("_type") == "gradio.FileData"
-    if not marked or not isinstance(value.get("path"), str):
-        raise UserError(f"Expected an uploaded {what}, got something else; upload it first (handle_file does).")
-    return Path(value["path"])
 
 
 def check_text(value: Any, name: str) -> str:

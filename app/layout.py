@@ -30,6 +30,10 @@ from app.finetune.api import add_tune_endpoints
 from app.finetune.page import ID, TAB, Finetune
 from app.finetune.request import Requests
 from app.finetune.run_api import add_run_endpoints
+from app.guard.doors import Doors
+from app.guard.headers import SafeHeaders
+from app.guard.uploads import KEPT_SECONDS, Allowance
+from app.guard.values import CheckedBlocks
 from app.library.api import add_library_endpoints
 from app.library.files import export_route
 from app.library.page import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
@@ -59,7 +63,7 @@ STYLES = (
     "space.css",
     "matters.css",
 )
-UPLOADS_KEPT_SECONDS = 86_400
+MOST_SESSIONS = 1000  # open pages whose values are kept in memory
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
@@ -115,16 +119,20 @@ SAME_IN_BOTH = {
 }
 
 
+class Page(CheckedBlocks, PeoplesBlocks):
+    """Gradio's page, with what strangers send checked and each handler run for whoever asks."""
+
+
 def build_app(engine: Engine, runs: Runs, apart: bool = False) -> gr.Blocks:
     """The page with its endpoints. Makes the capture that a first visit sees, unless it is stored.
 
     `apart`: people are told apart, and each request says who asks (`app.people`).
     """
-    with PeoplesBlocks(
+    with Page(
         title="AIA Lens",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(UPLOADS_KEPT_SECONDS, UPLOADS_KEPT_SECONDS),
+        delete_cache=(KEPT_SECONDS, KEPT_SECONDS),
     ) as blocks:
         blocks.apart = apart
         explore = Explore(engine, load_samples(), lambda: list_adapters(runs))
@@ -158,7 +166,13 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     files = LibraryFiles(Library(things))
     closer = Closer(things, READERS | space_sources(engine.look) | tasks_sources(things.measurements))
     matters = MattersRoute(Matters(engine, Knockouts(settings.knockouts)), closer.find)
-    hosts = (*settings.allowed_hosts, settings.host)
+    routes = [
+        Route(f"/{PLOTLY_URL}", serve_plotly),
+        Route(f"/{RUN_URL}", stream.respond, methods=["POST"]),
+        Route(f"/{EXPORT_URL}", export_route(files)),
+        Route(f"/{CLOSER_URL}/{{view}}", closer.respond),
+        Route(f"/{MATTERS_URL}", matters.respond, methods=["POST"]),
+    ]
     return {
         "server_name": settings.host,
         "server_port": settings.port,
@@ -175,23 +189,27 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
         "pwa": False,
         "mcp_server": False,
         "strict_cors": True,
+        "allowed_paths": [],
+        "state_session_capacity": MOST_SESSIONS,
         "max_file_size": MAX_IMPORT_BYTES,  # pictures have a limit of their own
         "app_kwargs": {
-            "middleware": [
-                Middleware(SameOriginOnly, allowed_hosts=hosts),
-                *([Middleware(WhoAsks, framed=settings.framed)] if settings.apart else []),
-            ],
-            "routes": [
-                Route(f"/{PLOTLY_URL}", serve_plotly),
-                Route(f"/{RUN_URL}", stream.respond, methods=["POST"]),
-                Route(f"/{EXPORT_URL}", export_route(files)),
-                Route(f"/{CLOSER_URL}/{{view}}", closer.respond),
-                Route(f"/{MATTERS_URL}", matters.respond, methods=["POST"]),
-            ],
+            "middleware": make_middleware(settings, routes),
+            "routes": routes,
             "docs_url": None,
             "redoc_url": None,
         },
     }
+
+
+def make_middleware(settings: Settings, routes: list[Route]) -> list[Middleware]:
+    """What every request passes on its way in, the first first."""
+    allowance = Allowance(settings.uploads_per_hour, settings.uploads_mib * 2**20)
+    return [
+        Middleware(SafeHeaders, frames=settings.frames),
+        Middleware(SameOriginOnly, allowed_hosts=(*settings.allowed_hosts, settings.host)),
+        *([Middleware(WhoAsks, framed=settings.framed)] if settings.apart else []),
+        Middleware(Doors, own=[route.path_regex for route in routes], allowance=allowance),
+    ]
 
 
 def serve_plotly(request: Request) -> Response:

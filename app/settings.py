@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,16 @@ from backend.models.added_models import DEFAULT_DATA, data_folder
 
 ALONE = ("127.0.0.1", "localhost", "::1")
 PEOPLE = ("one", "many")
+SPACE_FRAMES = ("https://huggingface.co", "https://*.huggingface.co", "https://*.hf.space")
+_ORIGIN = re.compile(r"https?://(\*\.)?[\w.-]+(:\d{1,5})?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`allowed_hosts` are the Host headers answered; `data` holds captures and runs; sizes are in MiB."""
+    """`allowed_hosts` are the Host headers answered; `data` holds captures and runs; sizes are in MiB.
+
+    `uploads_per_hour` counts one person's files; `frames` are origins whose pages may embed this one.
+    """
 
     host: str = "127.0.0.1"
     port: int = 7860
@@ -25,12 +31,19 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     store_mib: int = 2048
     people: str = ""  # "one" or "many"; empty: as the address has it
-    framed: bool = False  # shown in a frame of another site, as a Space is
+    uploads_mib: int = 4096
+    uploads_per_hour: int = 2000
+    frames: tuple[str, ...] = ()
 
     @property
     def apart(self) -> bool:
         """Whether people are told apart: where others than this machine's one person can come."""
         return self.people == "many" or (self.people != "one" and self.host not in ALONE)
+
+    @property
+    def framed(self) -> bool:
+        """Whether it is shown in frames of other sites, as a Space is."""
+        return bool(self.frames)
 
     @property
     def captures(self) -> Path:
@@ -58,14 +71,14 @@ class Settings:
 
 
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read AIA_LENS_HOST, _PORT, _DATA, _ROOT_PATH, _ALLOWED_HOSTS, _STORE_MIB, _PEOPLE; know a Space by SPACE_HOST.
+    """Read AIA_LENS_HOST, _PORT and so on, one variable for each field; know a Space by SPACE_HOST.
 
     Raises `UserError` for a value that is not of its kind.
     """
     defaults = Settings()
     # A Space is public, and its platform may ask under names of its own: there every host is answered.
     space = environment.get("SPACE_HOST", "")
-    hosts = [h.strip() for h in environment.get("AIA_LENS_ALLOWED_HOSTS", "").split(",") if h.strip()]
+    hosts, frames = (_names(environment, f"AIA_LENS_{name}") for name in ("ALLOWED_HOSTS", "FRAMES"))
     return Settings(
         host=environment.get("AIA_LENS_HOST") or ("0.0.0.0" if space else defaults.host),
         port=_whole_number(environment, "AIA_LENS_PORT", defaults.port, 65_535),
@@ -74,7 +87,9 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         allowed_hosts=(*defaults.allowed_hosts, *((space, "*") if space else ()), *hosts),
         store_mib=_whole_number(environment, "AIA_LENS_STORE_MIB", defaults.store_mib, 2**20),
         people=_one_of(environment, "AIA_LENS_PEOPLE", PEOPLE),
-        framed=bool(space),
+        uploads_mib=_whole_number(environment, "AIA_LENS_UPLOADS_MIB", defaults.uploads_mib, 2**20),
+        uploads_per_hour=_whole_number(environment, "AIA_LENS_UPLOADS_PER_HOUR", defaults.uploads_per_hour, 10**6),
+        frames=_origins((*(SPACE_FRAMES if space else ()), *frames)),
     )
 
 
@@ -83,6 +98,20 @@ def _one_of(environment: Mapping[str, str], name: str, known: tuple[str, ...]) -
     if text and text not in known:
         raise UserError(f"Expected {name} to be one of {', '.join(known)}, got “{text[:40]}”; correct it.")
     return text
+
+
+def _names(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in environment.get(name, "").split(",") if one.strip())
+
+
+def _origins(frames: tuple[str, ...]) -> tuple[str, ...]:
+    """The origins, if they are some: they go into a header as they are."""
+    for one in frames:
+        if not _ORIGIN.fullmatch(one):
+            raise UserError(
+                f"Expected AIA_LENS_FRAMES as origins like https://example.org, got “{one[:60]}”; correct it."
+            )
+    return frames
 
 
 def _whole_number(environment: Mapping[str, str], name: str, default: int, most: int) -> int:

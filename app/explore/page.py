@@ -122,13 +122,13 @@ class Explore:
         """The adapters that there are by now: a run may have ended since the page was made."""
         return gr.update(choices=self.list_adapters())
 
-    def on_upload(self, choice: PictureChoice) -> PictureChoice:
+    def on_upload(self, choice: PictureChoice | None) -> PictureChoice:
         """Check an uploaded file; answer with a preview, or with why it is refused."""
         try:
             picture = load_choice(choice, self.engine, self.samples)
             return choice.model_copy(update={"preview": views.preview_url(picture)})
         except UserError as error:
-            return PictureChoice(message=str(error), questions=choice.questions)
+            return PictureChoice(message=str(error), questions=choice and choice.questions)
 
 
 def state_html(state: str) -> str:

@@ -13,9 +13,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from gradio.utils import get_upload_folder
 from PIL import Image
 from starlette.requests import Request as HttpRequest
 from starlette.responses import StreamingResponse
@@ -27,6 +25,7 @@ from app.components.result import ResultView, State
 from app.explore import views
 from app.explore.form import Request, parse_request
 from app.explore.samples import Samples
+from app.guard.uploads import find_upload
 from app.lines import Lines, read_body, respond_with
 from app.words import BROKEN, describe_preparing, describe_waiting
 from backend.engine import Engine
@@ -151,18 +150,10 @@ def failed(sentence: str) -> Update:
 def load_choice(choice: PictureChoice | None, engine: Engine, samples: Samples) -> Image.Image:
     """The picture that a choice stands for. Raises `UserError` where there is none, or a bad one."""
     if choice and choice.file:
-        return load_picture(uploaded(choice.file.path))
+        return load_picture(find_upload(choice.file.path, "image"))
     if choice and choice.capture:
         return load_picture(engine.capture(choice.capture).picture_png)
     sample = samples.find(choice.sample) if choice and choice.sample else None
     if sample is None:
         raise UserError("Expected an image to ask about, got none; choose one, or click a sample.")
     return load_picture(sample.path)
-
-
-def uploaded(path: str) -> Path:
-    """The path of an uploaded file. Raises `UserError` for any other file of this machine."""
-    found = Path(path).resolve()
-    if not found.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise UserError("Expected an uploaded image, got another file; choose the image again.")
-    return found

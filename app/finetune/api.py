@@ -5,7 +5,6 @@ Plain values in and out. Knows no component of the page.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,6 +16,7 @@ from app.finetune.desk import Desk
 from app.finetune.known import Known
 from app.finetune.request import DATASET, SAVED, Requests, plain_targets
 from app.finetune.run_record import RunReader
+from app.guard.uploads import uploaded_path
 from backend.comparison import Comparables
 from backend.finetuning.datasets import Dataset
 from backend.interface import UserError
@@ -41,8 +41,9 @@ class TuneEndpoints:
         """Check a JSON or JSONL file and a ZIP of its images (uploaded files) → its name for `data`, and bad rows."""
 
         def work() -> dict[str, Any]:
-            file, name = uploaded(rows, "a JSON or JSONL file")
-            return describe_dataset(self._requests.datasets.take(file, uploaded(images, "a ZIP of images")[0], name))
+            file, name = uploaded_path(rows, "JSON or JSONL file"), str(rows.get("orig_name") or "")
+            zipped = uploaded_path(images, "ZIP of images")
+            return describe_dataset(self._requests.datasets.take(file, zipped, name or file.name))
 
         return answer_or_refuse(work)
 
@@ -98,11 +99,3 @@ def describe_dataset(found: Dataset) -> dict[str, Any]:
         "bad_rows": [{"line": row.line, "problem": row.problem} for row in found.bad_rows],
         "images": found.pictures,
     }
-
-
-def uploaded(file: Any, what: str) -> tuple[Path, str]:
-    """Path and name of an uploaded file. Only marked files were checked by Gradio to be uploads."""
-    marked = isinstance(file, dict) and (file.get("meta") or {}).get("_type") == "gradio.FileData"
-    if not marked or not isinstance(file.get("path"), str):
-        raise UserError(f"Expected {what}, uploaded, got something else; upload it first (handle_file does).")
-    return Path(file["path"]), str(file.get("orig_name") or Path(file["path"]).name)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -24,6 +23,7 @@ from app.finetune.request import DATASET, SAVED, Requests
 from app.finetune.run_record import estimate_seconds
 from app.finetune.run_words import describe_estimate
 from app.finetune.targets import DOWNLOAD_JS, KEEP, OWN, OWN_CHOICE, TARGETS, table_of, targets_view
+from app.guard.uploads import find_upload
 from app.words import BROKEN
 from backend.finetuning.memory import Memory, check_training_fits, format_bytes, free_memory
 from backend.finetuning.target_files import TASKS, clean_name, fit_task
@@ -111,7 +111,8 @@ class Desk:
             return [gr.skip()] * 4
         try:
             name = files.rows.orig_name or "rows.jsonl"
-            found = self.requests.datasets.take(Path(files.rows.path), Path(files.images.path), name)
+            rows, images = (find_upload(file.path, "file") for file in (files.rows, files.images))
+            found = self.requests.datasets.take(rows, images, name)
         except UserError as error:
             return [DataFiles(message=str(error)), *[gr.skip()] * 3]
         except Exception:

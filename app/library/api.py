@@ -13,7 +13,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.api import answer_or_refuse, check_text, uploaded_path
+from app.api import answer_or_refuse, check_text
+from app.guard.uploads import uploaded_path
 from app.library.page import EXPORT_URL, read_upload
 from backend.interface import UserError
 from backend.kept.library import KINDS, SORTS, Library

@@ -16,6 +16,7 @@ import gradio as gr
 
 from app.components.importer import ImportChoice, Importer
 from app.components.library import LibraryTable, LibraryView
+from app.guard.uploads import find_upload
 from app.library import views
 from app.library.views import Wanted, read_wanted
 from app.words import BROKEN
@@ -92,7 +93,7 @@ class LibraryPage:
         if choice is None or choice.file is None:
             return [emptied, self.show(wanted)]
         try:
-            data = read_upload(Path(choice.file.path))
+            data = read_upload(find_upload(choice.file.path, "file"))
             came = self.files.take_in(data, choice.file.orig_name or "")
             items = [self.library.item(one.thing) for one in came]
         except UserError as error:

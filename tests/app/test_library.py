@@ -159,19 +159,19 @@ def test_words_are_not_markup_but_data(page, drawing):
     assert "<img src=x onerror=alert(1)>" in {row.name for row in page.on_ask(sent()).rows}  # set as text by the script
 
 
-def test_an_import_opens_its_row_and_a_refusal_is_one_sentence(page, library, drawing, tmp_path):
+def test_an_import_opens_its_row_and_a_refusal_is_one_sentence(page, library, drawing, uploads):
     data = page.files.export([f"capture:{drawing.id}"]).content
     library.store.delete(drawing.id)
-    upload(tmp_path, data)
-    emptied, view = page.on_import(choose(tmp_path), {"search": "zzz", "serial": 9})
+    upload(uploads, data)
+    emptied, view = page.on_import(choose(uploads), {"search": "zzz", "serial": 9})
     assert view.said == "Capture “a red circle” was imported." and view.detail.id == f"capture:{drawing.id}"
     assert emptied.file is None and view.serial == 9 and view.search == ""
-    assert "is here already" in page.on_import(choose(tmp_path), None)[1].said
-    upload(tmp_path, b"nonsense")
-    _, view = page.on_import(choose(tmp_path), {"search": "red"})
+    assert "is here already" in page.on_import(choose(uploads), None)[1].said
+    upload(uploads, b"nonsense")
+    _, view = page.on_import(choose(uploads), {"search": "red"})
     assert view.message.startswith("Expected a capture") and view.search == "red"
-    (tmp_path / "upload").unlink()
-    assert "choose it again" in page.on_import(choose(tmp_path), None)[1].message
+    (uploads / "upload").unlink()
+    assert "choose it again" in page.on_import(choose(uploads), None)[1].message
 
 
 def upload(folder, data):
@@ -207,7 +207,7 @@ def test_the_route_hands_out_a_file_or_a_sentence(page, drawing):
 # --- endpoints ---
 
 
-def test_programs_list_name_delete_restore_export_and_import(library, drawing, tmp_path):
+def test_programs_list_name_delete_restore_export_and_import(library, drawing, uploads):
     api, thing = LibraryEndpoints(library), f"capture:{drawing.id}"
     listed = api.library("circle", "capture", "size")
     assert json.loads(json.dumps(listed)) == listed and thing in {item["id"] for item in listed["items"]}
@@ -215,8 +215,8 @@ def test_programs_list_name_delete_restore_export_and_import(library, drawing, t
     file = api.export_item(thing)
     assert api.delete_item(thing)["name"] == "one" and api.library("one")["total"] == 0
     assert api.undo_delete(thing)["name"] == "one"
-    upload(tmp_path, base64.b64decode(file["base64"]))
-    marked = {"path": str(tmp_path / "upload"), "meta": {"_type": "gradio.FileData"}, "orig_name": file["file_name"]}
+    upload(uploads, base64.b64decode(file["base64"]))
+    marked = {"path": str(uploads / "upload"), "meta": {"_type": "gradio.FileData"}, "orig_name": file["file_name"]}
     [item] = api.import_item(marked)["items"]
     assert item["id"] == thing and item["already"] is True
     assert file["url"] == f"lens/export?ids={thing}"

@@ -97,17 +97,17 @@ def test_an_edited_table_counts_whatever_the_choice_still_says():
 # --- data ---------------------------------------------------------------------------------------
 
 
-def send(desk, tmp_path, rows):
-    images = write_zip(tmp_path / "i.zip", {"a.png": picture()})
-    file = write_rows(tmp_path / "upload.jsonl", rows)
+def send(desk, uploads, rows):
+    images = write_zip(uploads / "i.zip", {"a.png": picture()})
+    file = write_rows(uploads / "upload.jsonl", rows)
     data = {"meta": {"_type": "gradio.FileData"}}
     files = DataFiles(rows=data | {"path": str(file), "orig_name": "mine.jsonl"}, images=data | {"path": str(images)})
     return desk.on_upload(files)
 
 
-def test_uploaded_data_are_chosen_and_their_bad_rows_told(fake, tmp_path):
+def test_uploaded_data_are_chosen_and_their_bad_rows_told(fake, uploads):
     rows = [asking("a.png"), drawing("a.png"), asking("<b>.png")]
-    files, choice, report, good_only = send(fake, tmp_path, rows)
+    files, choice, report, good_only = send(fake, uploads, rows)
     assert (files.message, choice["value"]) == (None, f"dataset:{fake.requests.datasets.list()[0].id}")
     assert choice["choices"][1] == ("mine.jsonl, 2 rows", choice["value"])
     assert "3 rows: 1 understanding, 1 generation, 1 bad; 1 image." in report
@@ -117,10 +117,10 @@ def test_uploaded_data_are_chosen_and_their_bad_rows_told(fake, tmp_path):
     assert fake.on_data("world") == ["", gr.update(visible=False, value=False)]
 
 
-def test_good_data_need_no_checkbox_and_unusable_data_are_a_sentence(fake, tmp_path):
-    *_, report, good_only = send(fake, tmp_path, [asking("a.png")])
+def test_good_data_need_no_checkbox_and_unusable_data_are_a_sentence(fake, uploads):
+    *_, report, good_only = send(fake, uploads, [asking("a.png")])
     assert "lens-bad-rows" not in report and good_only["visible"] is False
-    files, *others = send(fake, tmp_path, ["{"])
+    files, *others = send(fake, uploads, ["{"])
     assert files.message.startswith("Expected") and all(map(skipped, others))
     assert "upload it again" in fake.on_data("dataset:" + "0" * 16)[0]
 
@@ -285,7 +285,7 @@ def test_what_cannot_fit_is_said_in_place_of_the_estimate(fake, monkeypatch):
 # --- the same for programs ----------------------------------------------------------------------
 
 
-def test_programs_fit_and_upload_the_same(desk, tmp_path, monkeypatch, answer):
+def test_programs_fit_and_upload_the_same(desk, uploads, monkeypatch, answer):
     monkeypatch.setattr("app.finetune.api.answer_or_refuse", lambda work: work())
     endpoints = TuneEndpoints(desk.requests, desk.known.things)
     found = endpoints.fit_targets(understanding=f"capture:{answer.key.id}", stages=3, name="mine")
@@ -293,10 +293,10 @@ def test_programs_fit_and_upload_the_same(desk, tmp_path, monkeypatch, answer):
     config = desk.requests.config({"targets": found["targets"]}, keep=True)
     assert desk.requests.describe(config)["targets"]["understanding"] == found["targets"]["understanding"]
     marked = {"meta": {"_type": "gradio.FileData"}}
-    rows = write_rows(tmp_path / "u.jsonl", [asking("a.png"), drawing("a.png"), "{"])
-    images = write_zip(tmp_path / "i.zip", {"a.png": picture()})
+    rows = write_rows(uploads / "u.jsonl", [asking("a.png"), drawing("a.png"), "{"])
+    images = write_zip(uploads / "i.zip", {"a.png": picture()})
     report = endpoints.upload_dataset(marked | {"path": str(rows)}, marked | {"path": str(images)})
     assert report["rows"] == {"understanding": 1, "generation": 1} and report["bad_rows"][0]["line"] == 3
     assert desk.requests.config({"data": report["data"], "skip_bad_rows": True}).images
-    with pytest.raises(UserError, match="Expected a JSON or JSONL file, uploaded"):
+    with pytest.raises(UserError, match="Expected an uploaded JSON or JSONL file"):
         endpoints.upload_dataset({"path": "/etc/passwd"}, {"path": "/etc/passwd"})
