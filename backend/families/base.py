@@ -77,7 +77,7 @@ class FamilyModel:
     @classmethod
     def load_processor(cls, source: str, revision: str | None = None) -> ProcessorMixin:
         """The tokenizer and image processor of a folder or hub id."""
-        return AutoProcessor.from_pretrained(source, revision=revision)
+        return AutoProcessor.from_pretrained(source, revision=revision, trust_remote_code=False)
 
     @property
     def text_config(self) -> PreTrainedConfig:

@@ -154,7 +154,7 @@ def make_start(work: Path, study: Study) -> tuple[ModelSpec, dict]:
                 for name, tensor in load_file(START).items():
                     parameters[name].copy_(tensor)
             model.save_pretrained(draft)
-            AutoProcessor.from_pretrained(SPECS[0].source).save_pretrained(draft)
+            AutoProcessor.from_pretrained(SPECS[0].source, trust_remote_code=False).save_pretrained(draft)
             draft.rename(folder)
         scores = work / "start-scores.json"
         if not scores.exists():
