@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from starlette._utils import get_route_path
 from starlette.formparsers import MultiPartException
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.guard.payloads import read_payload
@@ -120,7 +120,7 @@ class _Passage:
         except _Refused as refused:
             await self._say(str(refused), refused.status)
         except UserError as error:
-            await self._say(str(error), 429 if self.door.kind == "upload" else 400)
+            await self._say(str(error), 429 if self.door.kind == "upload" else 422)
         except Exception as error:
             if not isinstance(error, MultiPartException):
                 logger.exception("a request failed")
@@ -194,7 +194,8 @@ class _Passage:
 
     async def _say(self, text: str, status: int) -> None:
         if not self._started:
-            await say(text, status)(self.scope, self._receive, self._send)
+            answer = refuse(text) if status == 422 else say(text, status)
+            await answer(self.scope, self._receive, self._send)
 
 
 class _Refused(Exception):
@@ -207,6 +208,12 @@ class _Refused(Exception):
 
 def say(text: str, status: int) -> Response:
     return PlainTextResponse(text, status)
+
+
+def refuse(text: str) -> Response:
+    """An answer in the form of Gradio's own checks, so that its clients show the sentence."""
+    told = {"__type__": "validate", "is_valid": False, "parameter_name": "request", "message": text}
+    return JSONResponse({"detail": [told], "error": text}, 422)
 
 
 def check_call(scope: Scope, payload: dict[str, Any]) -> None:

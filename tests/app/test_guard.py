@@ -229,6 +229,13 @@ def test_bad_payloads_are_one_sentence(body, words, uploads):
         read_payload(body)
 
 
+def test_a_refusal_has_the_form_that_gradios_clients_show(client):
+    from gradio_client.utils import extract_validation_message
+
+    answer = client.post("/gradio_api/queue/join", json=call(data=[{"path": "/etc/passwd"}]))
+    assert "Expected an uploaded file" in extract_validation_message(answer)
+
+
 def test_a_payload_may_name_an_upload(uploads):
     (uploads / "a").mkdir()
     (uploads / "a" / "x.png").write_bytes(b"x")

@@ -8,7 +8,7 @@ from contextlib import closing
 import httpx
 import pytest
 from gradio_client import handle_file
-from gradio_client.exceptions import AppError
+from gradio_client.exceptions import AppError, ValidationError
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -131,11 +131,11 @@ def test_the_endpoints_answer_with_the_same_sentences(api):
         "empty": lambda: api.predict("tiny-janus", picture, " ", api_name="/understand"),
         "characters": lambda: api.predict("tiny-janus", "x" * 100_000, api_name="/generate"),
         "capture": lambda: api.predict("0" * 24, api_name="/capture"),
-        "uploaded image": lambda: api.predict("tiny-janus", {"path": "/etc/passwd"}, "is it?", api_name="/understand"),
+        "uploaded file": lambda: api.predict("tiny-janus", {"path": "/etc/passwd"}, "is it?", api_name="/understand"),
         "seed": lambda: api.predict("tiny-janus", "a red circle", "one", api_name="/generate"),
     }
     for words, call in calls.items():
-        with pytest.raises(AppError, match=words) as caught:
+        with pytest.raises((AppError, ValidationError), match=words) as caught:
             call()
         assert "Traceback" not in str(caught.value)
 
@@ -162,7 +162,7 @@ def test_other_pages_and_other_names_are_kept_out(server):
     )
     assert httpx.post(f"{server}/gradio_api/upload", files=files, headers={"origin": server}).status_code == 200
     assert httpx.post(f"{server}/lens/run", content="[]", headers={"origin": "http://evil.example"}).status_code == 403
-    assert httpx.get(f"{server}/gradio_api/file=/etc/passwd").status_code == 403
+    assert httpx.get(f"{server}/gradio_api/file=/etc/passwd").status_code == 404
     assert httpx.get(f"{server}/monitoring").status_code != 200
 
 
