@@ -1,4 +1,4 @@
-"""Forbid keys to rows in chosen layers: attention knock-out, exact under fused attention, without editing the model.
+"""Forbid keys to rows in chosen layers or heads: attention knock-out, exact under fused attention, no model edited.
 
 Owns the masks. Does not know any model family, what the keys mean, nor what is read off the outputs. A forbidden key
 has score −inf before softmax, so the row's attention is shared out among the keys it has left. Method: Geva et al.,
@@ -20,7 +20,7 @@ class Knockout:
 
     - `keys` bool [B or 1, R, K], True where forbidden: row r is the query at position `start` + r. With R = 1 the same
       keys are forbidden to every row from `start` on; else rows beyond the last one are free.
-    - `layers` bool [B, L], True in the layers where they are.
+    - `layers` bool [B, L], True in the layers where they are; or [B, L, H], in the query heads of them.
 
     Positions count from the first token of the sequence, padding included; keys beyond K are free. A layer in which no
     sequence forbids anything is left exactly as it is, bit for bit. Works on whole passes and on cached ones, as long
@@ -29,9 +29,9 @@ class Knockout:
 
     def __init__(self, keys: torch.Tensor, layers: torch.Tensor, start: int) -> None:
         """Raises: ValueError for shapes that do not fit together, or a row that is forbidden its own key."""
-        if keys.ndim != 3 or layers.ndim != 2 or keys.dtype != torch.bool or layers.dtype != torch.bool:
+        if keys.ndim != 3 or layers.ndim not in (2, 3) or keys.dtype != torch.bool or layers.dtype != torch.bool:
             found = f"{keys.dtype} {list(keys.shape)} and {layers.dtype} {list(layers.shape)}"
-            raise ValueError(f"expected keys as bool [B, R, K] and layers as bool [B, L], got {found}")
+            raise ValueError(f"expected keys as bool [B, R, K] and layers as bool [B, L] or [B, L, H], got {found}")
         if keys.shape[0] not in (1, layers.shape[0]) or not keys.shape[1] or start < 0:
             raise ValueError(
                 f"expected keys of 1 or {layers.shape[0]} sequences and 1 row or more from a position of 0 or more on, "
@@ -39,7 +39,7 @@ class Knockout:
             )
         _check_own(keys, start)
         self._keys, self._layers, self._start = keys, layers, start
-        self._used = layers.any(0).tolist()
+        self._used = layers.any(0).reshape(layers.shape[1], -1).any(-1).tolist()
         self._pass: tuple = ()  # sizes of the current pass, its mask, and what its layers share
 
     def mask(
@@ -47,18 +47,22 @@ class Knockout:
     ) -> torch.Tensor | None:
         """The layer's mask with what is forbidden taken out: bool or float [B, H or 1, Q, K], or `mask` as it came.
 
-        query [B, H, Q, D], key [B, H or fewer, K, D]. Raises: ValueError for another batch or a layer not in `layers`.
+        query [B, H, Q, D], key [B, H or fewer, K, D]. Raises: ValueError for another batch or a layer not in `layers`,
+        or other heads.
         """
         layer, batch = module.layer_idx, query.shape[0]
         if batch != self._layers.shape[0] or layer >= self._layers.shape[1]:
             sizes = f"{self._layers.shape[0]} sequences and {self._layers.shape[1]} layers"
             raise ValueError(f"expected {sizes}, as in the knock-out, got {batch} sequences and layer {layer}")
+        if self._layers.ndim == 3 and query.shape[1] != self._layers.shape[2]:
+            raise ValueError(f"expected {self._layers.shape[2]} heads, as in the knock-out, got {query.shape[1]}")
         if not self._used[layer]:
             return mask
         forbidden, allowed = self._share(query, key, mask, causal)
         if forbidden is None:  # no row of this pass is meant
             return mask
-        forbidden = forbidden & self._layers[:, layer].to(forbidden.device)[:, None, None, None]  # [B, 1, Q, K]
+        where = self._layers[:, layer].reshape(batch, -1)  # [B, 1 or H]
+        forbidden = forbidden & where.to(forbidden.device)[:, :, None, None]  # [B, 1 or H, Q, K]
         if allowed.dtype == torch.bool:
             return allowed & ~forbidden
         return allowed.masked_fill(forbidden, -torch.inf)
@@ -96,6 +100,11 @@ def layer_windows(layers: int, width: int) -> torch.Tensor:
         raise ValueError(f"expected a window of 0 to {layers} layers, got {width}")
     apart = torch.arange(layers)[None] - torch.arange(layers)[:, None]
     return (apart >= -((width - 1) // 2)) & (apart <= width // 2) & (width > 0)
+
+
+def single_heads(layers: int, heads: int) -> torch.Tensor:
+    """One knock-out per head: bool [L·H, L, H], layer by layer."""
+    return torch.eye(layers * heads, dtype=torch.bool).unflatten(1, (layers, heads))
 
 
 def random_keys(among: torch.Tensor, counts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -13,20 +13,30 @@ from dataclasses import dataclass
 import torch
 
 from aia.intensity import KEY_GROUPS, Definition, Task
-from aia.knockout import Knockout, layer_windows, random_keys
+from aia.knockout import Knockout, layer_windows, random_keys, single_heads
 from backend.families.base import FamilyModel
 from backend.families.decoding import branches_of, positions_of, stop_if
 from backend.families.forced import Forced, force
 from backend.families.looking import made_again, read_again
 from backend.interface import CancelFlag, UserError
 from backend.kept.captures import Capture
-from backend.kept.knockouts import MOST_DRAWS, Control, Cut, KnockoutReport, Remade, Settings, Way
+from backend.kept.knockouts import (
+    MOST_DRAWS,
+    Control,
+    Cut,
+    HeadReport,
+    HeadSettings,
+    KnockoutReport,
+    Remade,
+    Settings,
+    Way,
+)
 from backend.pictures import picture_to_png
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Windows of layers passed so far, controls among them."""
+    """Windows of layers passed so far, controls among them; or single heads."""
 
     done: int
     total: int
@@ -81,6 +91,71 @@ def knock_out(
         all_likeliest=int(likeliest[0][-1].sum()),
         controls=_controls(plan, drops),
     )
+
+
+@dataclass(frozen=True)
+class HeadCuts:
+    """What sets of heads cost: drops in nats, summed over tokens, float64 [W]; how many tokens stay likeliest [W]."""
+
+    tokens: int
+    log_probability: float
+    likeliest: int
+    drops: torch.Tensor
+    cut_likeliest: torch.Tensor
+
+
+def cut_heads(
+    model: FamilyModel, capture: Capture, way: Way, cuts: torch.Tensor, cancel: CancelFlag | None = None
+) -> Iterator[Progress | HeadCuts]:
+    """Knock sets of heads out, bool [W, L, H], teacher-forced: progress, then what they cost. Raises as `knock_out`."""
+    targets, first = _targets(model, capture, way)
+    forced = force(model, capture, first)
+    keys = torch.zeros(1, 1, first, dtype=torch.bool)
+    keys[..., targets.cpu()] = True
+    plain, drops, likeliest, done = forced.score(), [], [], 0
+    for part in cuts.split(_most_head_copies(forced, first, cuts.shape[2])):
+        stop_if(cancel)
+        yield Progress(done, len(cuts))
+        scores = forced.score(Knockout(keys, part, first), len(part))
+        drops.append((plain.log_probabilities - scores.log_probabilities).double().sum(-1))
+        likeliest.append(scores.likeliest.sum(-1))
+        done += len(part)
+    yield Progress(done, len(cuts))
+    whole = float(plain.log_probabilities.double().sum())
+    yield HeadCuts(
+        len(forced.tokens), round(whole, 5), int(plain.likeliest.sum()), torch.cat(drops), torch.cat(likeliest)
+    )
+
+
+def knock_out_heads(
+    model: FamilyModel, capture: Capture, settings: HeadSettings, cancel: CancelFlag | None = None
+) -> Iterator[Progress | HeadReport]:
+    """Knock every head out alone, or all but one, teacher-forced: progress, then the report. Raises as `knock_out`."""
+    heads = capture.heads
+    cuts = with_all(single_heads(capture.layers, heads), settings.keep)
+    for step in cut_heads(model, capture, settings.way, cuts, cancel):
+        if isinstance(step, Progress):
+            yield step
+            continue
+        yield HeadReport(
+            tokens=step.tokens,
+            log_probability=step.log_probability,
+            drops=[_plain(row) for row in step.drops[1:].unflatten(0, (-1, heads))],
+            all_heads=round(float(step.drops[0]), 5),
+            likeliest=step.likeliest,
+            head_likeliest=step.cut_likeliest[1:].unflatten(0, (-1, heads)).tolist(),
+        )
+
+
+def with_all(sets: torch.Tensor, keep: bool) -> torch.Tensor:
+    """All heads, then each set [W, L, H]; or, to keep it, all heads but those of each: bool [1 + W, L, H]."""
+    return torch.cat([torch.ones_like(sets[:1]), ~sets if keep else sets])
+
+
+def _most_head_copies(forced: Forced, first: int, heads: int) -> int:
+    """A mask for each head is larger than one for all: at most 2 ** 26 entries of it."""
+    rows, keys = len(forced.groups) - first, len(forced.groups)
+    return max(1, min(forced.most_copies, 2**26 // (heads * rows * keys)))
 
 
 @dataclass(frozen=True)

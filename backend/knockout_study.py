@@ -21,6 +21,7 @@ from backend.interface import CancelFlag, Finished, UserError
 from backend.kept.captures import Capture, round_finite
 from backend.kept.knockouts import KnockoutReport, Settings
 from backend.knockout import check_settings, knock_out
+from backend.knockout_intervals import mean_interval, share_difference, share_interval
 from backend.measurement import check_samples
 from backend.scores import Progress
 
@@ -45,9 +46,7 @@ def study_knockout(
     """
     check_samples(samples)
     check_settings(settings, model.text_config.num_hidden_layers)
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UserError(f"Expected kinds among {', '.join(KINDS)}, got “{kind[:40]}”; choose some of them.")
+    check_kinds(kinds)
     report: dict = {
         "model": model.name,
         "samples": samples,
@@ -55,6 +54,7 @@ def study_knockout(
         "definition": definition.value,
         "settings": settings.model_dump(mode="json"),
     }
+    drops = {}
     for kind in dict.fromkeys(kinds):
         rows = []
         for capture, right in ask_kind(model, kind, samples, seed, cancel):
@@ -64,7 +64,16 @@ def study_knockout(
             if progress:
                 progress(kind, len(rows), samples)
         report[kind] = describe_kind(rows)
+        drops[kind] = _drops_of(rows)
+    report["differences"] = describe_differences(drops)
     return report
+
+
+def check_kinds(kinds: Collection[str]) -> None:
+    """Raises `UserError` for an unknown kind."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"Expected kinds among {', '.join(KINDS)}, got “{kind[:40]}”; choose some of them.")
 
 
 def ask_kind(
@@ -97,16 +106,17 @@ def describe_kind(rows: list[tuple[KnockoutReport, np.ndarray, bool | None]]) ->
     """One kind's part. Drops are in nats, summed over an answer's tokens; then the mean over samples.
 
     `n`; `right` the share of right answers; `tokens` per answer; `log_probability` without a knock-out; by window [L]
-    `drop`, its standard `error`, and `intact`, the share of answers whose every token stays the likeliest, so that
-    greedy decoding would give them again (None of drawings, which are drawn by lot); the same of `all_layers`; `others`
-    and `fewer_targets` the controls' drops [L] and that of all layers (None without); `intensity` [L], and `r` of its
-    curve with that of the drops.
+    `drop`, its standard `error` and bootstrap interval `low` … `high`; `share`, the mean drop as a share of that of all
+    layers, with `share_low` … `share_high`, which answers of other lengths can be compared by; `intact`,
+    the share of answers whose every token stays the likeliest, so that greedy decoding would give them again (None of
+    drawings, which are drawn by lot); the same of `all_layers`; `others` and `fewer_targets` the controls' drops [L]
+    and that of all layers (None without); `intensity` [L], and `r` of its curve with that of the drops.
     """
     if not rows:
         raise UserError("Expected answers of at least one word to knock out, got none; choose another kind.")
     reports = [report for report, _, _ in rows]
-    drops = np.array([report.total_drops for report in reports])  # [N, L]
-    totals = np.array([sum(report.all_layers) for report in reports])
+    drops, totals = _drops_of(rows)
+    (low, high), (share_low, share_high) = mean_interval(drops), share_interval(drops, totals)
     intensities = np.stack([curve for _, curve, _ in rows]).astype(np.float64)
     intensities = intensities[~np.isnan(intensities).any(1)]  # of answers that fed no token back
     judged = [right for _, _, right in rows if right is not None]
@@ -117,6 +127,11 @@ def describe_kind(rows: list[tuple[KnockoutReport, np.ndarray, bool | None]]) ->
         "log_probability": round(float(np.mean([report.total for report in reports])), 5),
         "drop": _plain(drops.mean(0)),
         "error": _plain(_error(drops)),
+        "low": _plain(low),
+        "high": _plain(high),
+        "share": _plain(drops.mean(0) / totals.mean()),
+        "share_low": _plain(share_low),
+        "share_high": _plain(share_high),
         "intact": _plain(np.mean([_intact(r, r.window_likeliest) for r in reports], 0)) if judged else None,
         "all_layers": {
             "drop": round_finite(totals.mean()),
@@ -127,6 +142,21 @@ def describe_kind(rows: list[tuple[KnockoutReport, np.ndarray, bool | None]]) ->
         "fewer_targets": _mean_control(reports, "fewer_targets"),
         "intensity": _plain(intensities.mean(0)) if len(intensities) else None,
         "r": round_finite(correlate_curves(intensities.mean(0), drops.mean(0))) if len(intensities) else None,
+    }
+
+
+def _drops_of(rows: list[tuple[KnockoutReport, np.ndarray, bool | None]]) -> tuple[np.ndarray, np.ndarray]:
+    """Drops by window [N, L], and of all layers at once [N], summed over tokens."""
+    reports = [report for report, _, _ in rows]
+    return np.array([r.total_drops for r in reports]), np.array([sum(r.all_layers) for r in reports])
+
+
+def describe_differences(found: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict:
+    """The first kind against each other one: `share` of the other less that of the first, `low` … `high`, each [L]."""
+    (first, mine), *others = found.items()
+    return {
+        f"{kind} − {first}": dict(zip(("share", "low", "high"), map(_plain, share_difference(its, mine)), strict=True))
+        for kind, its in others
     }
 
 

@@ -38,6 +38,10 @@ from backend.interface import Preparing, UserError
 from backend.kept.captures import Capture, Sampling
 from backend.kept.knockouts import MOST_DRAWS, MOST_LAYERS, KnockoutReport, Knockouts, Settings, Way, default_width
 
+HEADS_HELP = (
+    "Single heads instead of windows of layers: each, or some together as LAYER.HEAD by commas; with --samples."
+)
+STRONGEST = 6  # heads of a kind that are printed
 KINDS_HELP = "Kinds of held-out questions by commas, drawing among them; with --samples."
 
 
@@ -54,6 +58,10 @@ def knockout(
         int | None, typer.Option("--samples", help="Many held-out prompts of each kind instead.")
     ] = None,
     kinds: Annotated[str, typer.Option("--kinds", help=KINDS_HELP)] = "colour,describe",
+    heads: Annotated[str | None, typer.Option("--heads", help=HEADS_HELP)] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="With --heads: only these still look, all others do not.")
+    ] = False,
     adapter: Adapter = None,
     seed: Seed = 0,
     guidance: Guidance = GENERATION_SAMPLING.guidance,
@@ -69,8 +77,14 @@ def knockout(
     settings = read_settings(spec.layers if window is None else 0, window, way, draws, seed)
     weights = read_precision(precision)
     if samples is not None:
-        study(load_with_adapter(spec, adapter, weights), kinds, samples, seed, settings, json_file)
+        loaded = load_with_adapter(spec, adapter, weights)
+        if heads is None:
+            study(loaded, kinds, samples, seed, settings, json_file)
+        else:
+            study_of_heads(loaded, kinds, samples, seed, settings, heads, keep, json_file)
         return
+    if heads is not None or keep:
+        raise UserError("Expected --heads with --samples; of one answer, the page's Does it matter? shows every head.")
     if adapter is not None:
         raise UserError("Expected --adapter with --samples only; ask on the page's Explore tab, which takes adapters.")
     engine = open_engine(spec)
@@ -153,23 +167,91 @@ def study(model, kinds: str, samples: int, seed: int, settings: Settings, json_f
     report = study_knockout(model, asked, samples, seed, settings, progress=show_progress)
     for kind in dict.fromkeys(asked):
         print_kind(kind, report[kind], settings)
+    for names, part in report["differences"].items():
+        print_difference(names, part)
     write_json(json_file, report)
 
 
 def print_kind(kind: str, part: dict, settings: Settings) -> None:
-    """Mean drop ± standard error by window, the answers that stay, the control, and the intensity beside it."""
+    """Mean drop with its interval by window, its share, the answers that stay, the control, and the intensity."""
     right = "" if part["right"] is None else f", {part['right']:.0%} right"
     typer.echo(
-        f"{kind}: {part['n']:,} samples of {part['tokens']:.1f} tokens{right}; {say_layers(settings.width)} a window"
+        f"{kind}: {part['n']:,} samples of {part['tokens']:.1f} tokens{right}; {say_layers(settings.width)} a window; "
+        "brackets: 95 % bootstrap intervals; share: of the drop of all layers at once"
     )
-    for layer, (drop, error) in enumerate(zip(part["drop"], part["error"], strict=True)):
+    for layer, drop in enumerate(part["drop"]):
         looked = "" if part["intensity"] is None else f"  looks {part['intensity'][layer]:.3f}"
         stays = "" if part["intact"] is None else f"  stays {part['intact'][layer]:4.0%}"
         others = "" if part["others"] is None else f"  control {part['others'][layer]:8.3f}"
-        typer.echo(f"layer {layer + 1:>2}{looked}  drop {drop:8.3f} ± {error:.3f}{stays}{others}")
+        share = f"  share {part['share'][layer]:5.2f} [{part['share_low'][layer]:.2f}, {part['share_high'][layer]:.2f}]"
+        between = f"[{part['low'][layer]:.3f}, {part['high'][layer]:.3f}]"
+        typer.echo(f"layer {layer + 1:>2}{looked}  drop {drop:8.3f} {between:<18}{share}{stays}{others}")
     whole = part["all_layers"]
     stays = "" if whole["intact"] is None else f"  stays {whole['intact']:4.0%}"
     others = "" if part["others"] is None else f"  control {part['others'][-1]:8.3f}"
     typer.echo(f"all layers           drop {whole['drop']:8.3f} ± {whole['error']:.3f}{stays}{others}")
     r = "none" if part["r"] is None else f"{part['r']:+.2f}"
     typer.echo(f"correlation of drop and intensity over layers: {r}")
+
+
+def study_of_heads(
+    model, kinds: str, samples: int, seed: int, settings: Settings, text: str, keep: bool, json_file: Path | None
+) -> None:
+    """Every head alone, or some together, over many held-out prompts."""
+    from backend.knockout_heads import parse_heads, study_heads
+
+    asked = list(dict.fromkeys(kind.strip() for kind in kinds.split(",") if kind.strip()))
+    config = model.text_config
+    together = [] if text == "each" else parse_heads(text, config.num_hidden_layers, config.num_attention_heads)
+    report = study_heads(
+        model, asked, samples, seed, settings.way, together, keep, settings.draws, progress=show_progress
+    )
+    (print_together if together else print_heads)(report, asked)
+    write_json(json_file, report)
+
+
+WHAT_CHANGES = {
+    False: "drop in nats when they alone may not look",
+    True: "nats that they give back when they alone still look",
+}
+
+
+def print_heads(report: dict, kinds: list[str]) -> None:
+    """By kind the heads that change most, and what the same heads change of the other kinds."""
+    from backend.knockout_heads import name_heads, strongest
+
+    for kind in kinds:
+        part = report[kind]
+        whole = f"{part['n']:,} samples, drop {part['all_heads']['change']:.3f} when no head may look"
+        typer.echo(f"{kind}: {whole}; {WHAT_CHANGES[report['keep']]}:")
+        for layer, head in strongest(part, STRONGEST):
+            change, low, high = (part[name][layer][head] for name in ("change", "low", "high"))
+            stays = f"  stays {part['intact'][layer][head]:4.0%}" if "intact" in part else ""
+            others = "".join(
+                f"  {other} {report[other]['change'][layer][head]:.3f}" for other in kinds if other != kind
+            )
+            typer.echo(
+                f"head {name_heads([(layer, head)])[0]:>6}  {change:7.3f} [{low:.3f}, {high:.3f}]{stays}{others}"
+            )
+
+
+def print_together(report: dict, kinds: list[str]) -> None:
+    """By kind what the chosen heads change together, and as many others of the same layers."""
+    control = f"; control: {report['draws']} random sets of as many others" if report["draws"] else ""
+    typer.echo(f"heads {', '.join(report['heads'])} together, {WHAT_CHANGES[report['keep']]}{control}")
+    for kind in kinds:
+        part, found = report[kind], report[kind]["control"]
+        told = [f"all {part['all_heads']['change']:7.3f}", f"these {_say_change(part)}"]
+        typer.echo(f"{kind:<10} " + "   ".join([*told, *([f"control {_say_change(found)}"] if found else [])]))
+
+
+def _say_change(found: dict) -> str:
+    stays = f"  stays {found['intact']:4.0%}" if "intact" in found else ""
+    return f"{found['change']:7.3f} [{found['low']:.3f}, {found['high']:.3f}]{stays}"
+
+
+def print_difference(names: str, part: dict) -> None:
+    """How the shares of two kinds differ, and in which windows the interval leaves 0 out."""
+    typer.echo(f"{names}, difference of shares; *: the 95 % interval leaves 0 out")
+    for layer, (share, low, high) in enumerate(zip(part["share"], part["low"], part["high"], strict=True)):
+        typer.echo(f"layer {layer + 1:>2}  {share:+.2f} [{low:+.2f}, {high:+.2f}]{' *' if low > 0 or high < 0 else ''}")

@@ -61,6 +61,40 @@ class Cut(Plain):
     layers: list[Annotated[int, Field(ge=0, lt=MOST_LAYERS)]] = Field(min_length=1, max_length=MOST_LAYERS)  # from 0
 
 
+class HeadSettings(Plain):
+    """What a knock-out of single heads is asked for: which rows lose the other modality, and in which heads.
+
+    With `keep` in all heads but one: what that one reads by itself. Else in one head: what no other head makes up for.
+    """
+
+    way: Way = Way.DIRECT
+    keep: bool = False
+
+
+class HeadReport(Plain):
+    """What each head alone is worth: log-probabilities in nats, summed over tokens.
+
+    `tokens`: how many were scored; `log_probability` of all of them without a knock-out; `drops` [L][H], that minus
+    the same with one head cut, or all others; `all_heads` the same with all of them cut; `likeliest` how many tokens
+    are the likeliest, and `head_likeliest` [L][H] then.
+    """
+
+    tokens: int = Field(ge=1, le=MOST_TOKENS)
+    log_probability: float
+    drops: list[Nats] = Field(min_length=1, max_length=MOST_LAYERS)
+    all_heads: float
+    likeliest: Whole
+    head_likeliest: list[list[Whole]] = Field(min_length=1, max_length=MOST_LAYERS)
+
+    @model_validator(mode="after")
+    def check_shapes(self) -> HeadReport:
+        if len({len(row) for row in [*self.drops, *self.head_likeliest]}) != 1 or not self.drops[0]:
+            raise ValueError("every layer needs as many heads")
+        if len(self.head_likeliest) != len(self.drops):
+            raise ValueError("every head needs a count")
+        return self
+
+
 class Control(Plain):
     """Drops in nats, summed over tokens, with random keys forbidden instead: [draws][L windows, then all layers]."""
 
@@ -149,6 +183,16 @@ class KeptKnockout(AboutCapture):
         return self.settings
 
 
+class KeptHeads(AboutCapture):
+    kind: Literal["heads"] = "heads"
+    settings: HeadSettings
+    report: HeadReport
+
+    @property
+    def asked(self) -> HeadSettings:
+        return self.settings
+
+
 class KeptRemade(AboutCapture):
     kind: Literal["remade"] = "remade"
     cut: Cut
@@ -191,15 +235,20 @@ class _Reports(_AboutCaptures[KeptKnockout]):
     kind, what = KeptKnockout, "knock-out"
 
 
+class _Heads(_AboutCaptures[KeptHeads]):
+    kind, what = KeptHeads, "knock-out of heads"
+
+
 class _Remakes(_AboutCaptures[KeptRemade]):
     kind, what = KeptRemade, "remake"
 
 
 class Knockouts:
-    """Reports and remakes in one folder."""
+    """Reports, those of heads, and remakes in one folder."""
 
     def __init__(self, folder: Path):
         self._reports, self._remakes = _Reports(folder / "reports"), _Remakes(folder / "remakes")
+        self._heads = _Heads(folder / "heads")
 
     def report(self, capture: str, settings: Settings) -> KnockoutReport | None:
         """A report, or None where it is not kept."""
@@ -208,6 +257,14 @@ class Knockouts:
 
     def keep_report(self, capture: str, settings: Settings, report: KnockoutReport) -> None:
         self._reports.save(KeptKnockout(created=now(), capture=capture, settings=settings, report=report))
+
+    def heads(self, capture: str, settings: HeadSettings) -> HeadReport | None:
+        """A report on single heads, or None where it is not kept."""
+        found = self._heads.find(capture, settings)
+        return None if found is None else found.report
+
+    def keep_heads(self, capture: str, settings: HeadSettings, report: HeadReport) -> None:
+        self._heads.save(KeptHeads(created=now(), capture=capture, settings=settings, report=report))
 
     def remade(self, capture: str, cut: Cut) -> Remade | None:
         """What was made without, or None where it is not kept."""

@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, LlamaModel
 
 from aia.intensity import GROUPS, PAD_GROUP, Group, group_index
-from aia.knockout import Knockout, layer_windows, random_keys
+from aia.knockout import Knockout, layer_windows, random_keys, single_heads
 from aia.probe import Probe, probe_attention
 from tests.aia.test_probe import LAYERS, full_maps, left_padding, make_llama, random_embeds
 
@@ -261,3 +261,52 @@ def test_padded_keys_of_a_probe_stay_without_mass_under_a_knockout():
         )
     assert (probe.cross_attention()[..., [0, 1, 2, 4]] == 0).all()
     torch.testing.assert_close(probe.mass().sum(-1), torch.ones(1, LAYERS, 4, 1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+@torch.no_grad()
+def test_single_heads_equal_eager_attention_with_a_mask_for_each_head(key_heads):
+    model, embeds = make_llama(num_key_value_heads=key_heads), random_embeds(1, 9)
+    heads = model.config.num_attention_heads
+    cuts = single_heads(LAYERS, heads)
+    assert cuts.shape == (LAYERS * heads, LAYERS, heads) and cuts[heads + 2].nonzero().tolist() == [[1, 2]]
+    knockout = Knockout(key_set(9, [1, 2]), cuts, start=5)
+    found = model(inputs_embeds=embeds.expand(len(cuts), -1, -1), knockout=knockout).last_hidden_state
+    plain, cut = forbid(9, [], range(0)), forbid(9, [1, 2], range(5, 9))
+    for number in (0, heads + 2, len(cuts) - 1):
+        layer, head = divmod(number, heads)
+        masks = [plain.expand(1, heads, -1, -1).clone() for _ in range(LAYERS)]
+        masks[layer][0, head] = cut[0, 0]
+        expected = eager_layer_by_layer(model, embeds, masks)
+        torch.testing.assert_close(found[number], expected[0], atol=2e-5, rtol=0)
+    assert not torch.allclose(found[0, -1], found[1, -1], atol=1e-4)
+
+
+@torch.no_grad()
+def test_all_heads_of_a_layer_are_the_layer_also_step_by_step_and_under_a_probe():
+    model, embeds = make_llama(), random_embeds(2, 9)
+    heads = model.config.num_attention_heads
+    layers = in_layers(1, batch=2)
+    by_head = layers[:, :, None].expand(-1, -1, heads).clone()
+    keys = key_set(6, [0, 3])
+    whole = model(inputs_embeds=embeds, knockout=Knockout(keys, layers, start=6)).last_hidden_state
+    same = model(inputs_embeds=embeds, knockout=Knockout(keys, by_head, start=6)).last_hidden_state
+    torch.testing.assert_close(same, whole, atol=1e-6, rtol=0)
+    knockout, cache = Knockout(keys, by_head, start=6), DynamicCache(config=model.config)
+    model(inputs_embeds=embeds[:, :6], past_key_values=cache, use_cache=True, knockout=knockout)
+    for step in range(6, 9):
+        one = model(inputs_embeds=embeds[:, step : step + 1], past_key_values=cache, use_cache=True, knockout=knockout)
+        torch.testing.assert_close(one.last_hidden_state, whole[:, step : step + 1], atol=2e-5, rtol=0)
+    groups = torch.zeros(2, 9, dtype=torch.long)
+    groups[:, [0, 3]] = 1
+    by_head[:, 1, 0] = False  # one head still looks
+    probe = Probe(groups, rows=slice(6, None))
+    model(inputs_embeds=embeds, probe=probe, knockout=Knockout(keys, by_head, start=6))
+    seen = probe.layer_mass(1)[..., 1]  # [B, H, 3]
+    assert (seen[:, 0] > 0).all() and (seen[:, 1:] == 0).all()
+
+
+def test_a_model_of_other_heads_is_refused():
+    knockout = Knockout(key_set(4, [0]), torch.ones(1, LAYERS, 3, dtype=torch.bool), start=2)
+    with pytest.raises(ValueError, match="3 heads, as in the knock-out, got 4"):
+        make_llama()(inputs_embeds=random_embeds(1, 4), knockout=knockout)

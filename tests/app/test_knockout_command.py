@@ -56,12 +56,31 @@ def test_many_samples_give_a_table_for_each_kind(run, tmp_path):
     assert code in (None, 0), err
     result = json.loads((tmp_path / "s.json").read_text())
     assert result["colour"]["n"] == result["shape"]["n"] == 2
+    found = result["differences"]["shape − colour"]
+    assert all(
+        low <= share <= high for low, share, high in zip(*(found[k] for k in ("low", "share", "high")), strict=True)
+    )
+    assert found["share"][1] == pytest.approx(result["shape"]["share"][1] - result["colour"]["share"][1], abs=1e-5)
     assert "colour: 2 samples of 1.0 tokens" in out and out.count("correlation of drop and intensity") == 2
+
+
+def test_heads_are_cut_one_by_one_or_kept_together(run, tmp_path):
+    code, out, err = run("--samples", "2", "--kinds", "colour,shape", "--heads", "each", "--keep")
+    assert code in (None, 0), err
+    assert "nats that they give back when they alone still look" in out and out.count("\nhead ") == 12
+    code, out, err = run(
+        "--samples", "2", "--kinds", "colour", "--heads", "2.3", "--draws", "2", "--json", str(tmp_path / "h.json")
+    )
+    assert code in (None, 0), err
+    assert "heads 2.3 together, drop in nats" in out and "control: 2 random sets" in out
+    assert json.loads((tmp_path / "h.json").read_text())["colour"]["n"] == 2
 
 
 @pytest.mark.parametrize(
     "arguments, words",
     [
+        (["--samples", "2", "--heads", "9.9"], "8 layers × 8 heads"),
+        (["--prompt", "a red circle", "--heads", "each"], "--heads with --samples"),
         ([], "--prompt or --samples"),
         (["--prompt", "a red circle", "--samples", "2"], "--prompt or --samples"),
         (["--prompt", "a red circle", "--window", "9"], "1 to 8 layers"),

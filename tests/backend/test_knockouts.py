@@ -14,6 +14,8 @@ from backend.kept.captures import Sampling
 from backend.kept.knockouts import (
     Control,
     Cut,
+    HeadReport,
+    HeadSettings,
     KnockoutReport,
     Knockouts,
     Remade,
@@ -77,6 +79,18 @@ def test_a_report_comes_back_as_it_was(kept):
         assert kept.report(CAPTURE, other) is None
     assert kept.report(CAPTURE[::-1], Settings(width=2)) is None
     assert kept.report("../../etc/passwd", Settings(width=2)) is None
+
+
+def test_a_report_on_heads_comes_back_as_it_was_and_one_that_does_not_fit_is_refused(kept):
+    good = {"tokens": 2, "log_probability": -0.5, "drops": [[0.5, 0.0]], "all_heads": 3.0, "likeliest": 2}
+    good |= {"head_likeliest": [[1, 2]]}
+    report = HeadReport(**good)
+    kept.keep_heads(CAPTURE, HeadSettings(keep=True), report)
+    assert kept.heads(CAPTURE, HeadSettings(keep=True)) == report
+    assert kept.heads(CAPTURE, HeadSettings()) is None
+    for changes in ({"drops": [[0.5, 0.0], [0.5]]}, {"head_likeliest": [[1]]}, {"drops": [[]], "head_likeliest": [[]]}):
+        with pytest.raises(ValueError):
+            HeadReport(**{**good, **changes})
 
 
 def test_what_was_made_without_comes_back_as_it_was(kept):

@@ -15,8 +15,8 @@ from backend.families.forced import ForcedDrawing, force
 from backend.families.looking import made_again, read_again
 from backend.interface import Cancelled, UserError
 from backend.kept.captures import Sampling
-from backend.kept.knockouts import Cut, KnockoutReport, Settings, Way, default_width
-from backend.knockout import Progress, knock_out, remake
+from backend.kept.knockouts import Cut, HeadSettings, KnockoutReport, Settings, Way, default_width
+from backend.knockout import Progress, knock_out, knock_out_heads, remake
 from backend.pictures import load_picture
 from tests.backend.contract.helpers import GREEDY, PICTURE, QUESTION, eager_attention, finish
 
@@ -41,8 +41,11 @@ def report_of(model, capture, **settings):
 
 
 @contextmanager
-def forbidden_by_hand(model, keys: list[int], first: int, layers: set[int]):
-    """Eager attention whose causal mask has these keys at −inf for rows from `first` on, written layer by layer."""
+def forbidden_by_hand(model, keys: list[int], first: int, layers: set[int], head: int | None = None):
+    """Eager attention whose causal mask has these keys at −inf for rows from `first` on, written layer by layer.
+
+    In one head of them, where one is named.
+    """
     attentions = [
         part
         for name, part in model.model.named_modules()
@@ -56,12 +59,14 @@ def forbidden_by_hand(model, keys: list[int], first: int, layers: set[int]):
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             length = hidden.shape[1]
             mask = torch.full((length, length), -torch.inf).triu(1)
+            mask = mask.repeat(1, model.text_config.num_attention_heads, 1, 1)
             if layer in layers:
-                mask[first:, keys] = -torch.inf
-            return inner(*args, attention_mask=mask[None, None], **kwargs)
+                mask[0, :, first:, keys] = torch.where(cut_heads, -torch.inf, mask[0, :, first:, keys])
+            return inner(*args, attention_mask=mask, **kwargs)
 
         return forward
 
+    cut_heads = torch.tensor([head in (None, h) for h in range(model.text_config.num_attention_heads)])[:, None, None]
     before = [part.forward for part in attentions]
     for layer, part in enumerate(attentions):
         part.forward = masked(part.forward, layer)
@@ -103,6 +108,25 @@ def test_drops_are_those_of_eager_attention_with_masks_made_by_hand(random_seein
     with forbidden_by_hand(random_seeing, keys, first, set(range(capture.layers))):
         np.testing.assert_allclose(report.all_layers, plain - whole_pass(random_seeing, *known), atol=2e-4)
     assert np.abs(report.all_layers).max() > 1e-3
+
+
+def test_single_heads_are_those_of_eager_attention_with_a_mask_for_each(random_seeing, answered):
+    capture = answered(random_seeing)
+    *_, report = knock_out_heads(random_seeing, capture, HeadSettings())
+    assert (len(report.drops), len(report.drops[0])) == (capture.layers, capture.heads)
+    keys = [i for i, g in enumerate(capture.token_groups) if g in (Group.IMAGE, Group.IMAGE_LAST)]
+    first = int(capture.query_positions[0])
+    prefill = random_seeing.prefill(QUESTION, PICTURE)
+    known = prefill, list(random_seeing.answer_tokens(prefill, GREEDY))[: report.tokens]
+    with forbidden_by_hand(random_seeing, keys, first, set()):
+        plain = whole_pass(random_seeing, *known)
+    np.testing.assert_allclose(report.log_probability, plain.sum(), atol=1e-3)
+    for layer, head in ((0, 0), (capture.layers - 1, capture.heads - 1)):
+        with forbidden_by_hand(random_seeing, keys, first, {layer}, head):
+            np.testing.assert_allclose(
+                report.drops[layer][head], (plain - whole_pass(random_seeing, *known)).sum(), atol=2e-3
+            )
+    assert np.abs(report.drops).max() > 1e-4
 
 
 @pytest.mark.parametrize("way", list(Way))
