@@ -7,12 +7,16 @@ mean, nor which rows a definition of intensity wants. Paper: arXiv 2511.22663, E
 Three ways to the same numbers. `rows="all"` appends one 0/1 column per group to V, so that fused
 attention itself returns softmax(QKᵀ)·indicator: differentiable, and no Q·K map ever exists.
 `rows="last"` (or a slice) runs plain fused attention and computes the scores of those rows beside it;
-where gradients are wanted, a second fused attention of those rows, to the 0/1 columns alone, does.
+where gradients are wanted, a second fused attention of those rows, to the 0/1 columns alone, does. Decoding
+in half precision keeps the queries of its steps and computes their scores many steps at a time: a GPU spends
+a step on starting its many small operations, and each that is added costs as much as a large one.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
@@ -29,6 +33,16 @@ ATTENTION_NAME = "aia_probe"
 # Weights of decoding steps wait until this many are there (16 MiB in float32) and are summed in one go,
 # because on a small model summing layer by layer would cost more than the attention itself.
 _WAITING_WEIGHTS = 2**22
+_WAITING_STEPS = 64  # whose queries wait at most
+
+
+class _Late(NamedTuple):
+    """A decoding step's row of one layer whose weights are computed later, from the keys then in the cache."""
+
+    query: torch.Tensor  # [B, H, 1, D]
+    mask: torch.Tensor | None  # [B or 1, H or 1, 1, K]
+    scaling: float
+    keys: int  # known when the step was taken
 
 
 def install(model: PreTrainedModel, config_name: str = "text_config") -> None:
@@ -117,7 +131,7 @@ class Probe:
         if grown and cross is None:
             raise ValueError("attention on grown keys needs cross positions as well; they may be none")
         self._count = count
-        self._groups = [_check_groups(groups, count)]
+        self._groups = [_check_groups(groups, count).cpu()]  # where looking at them costs a GPU no wait
         self._known = self._begun = groups.shape[1]  # keys with a group, now and at first
         self._rows = slice(-1, None) if rows == "last" else rows
         self._cross = None if cross is None else _check_cross(cross, groups)
@@ -125,7 +139,8 @@ class Probe:
         self._key_length = 0  # of the cache in the first pass
         self._layers: set[int] = set()  # layers seen in the current pass
         self._pass: dict = {}  # what the layers of one pass share
-        self._waiting: list[dict[int, torch.Tensor]] = []  # per pass, layer → weights [B, H, 1, K]
+        self._waiting: list[dict[int, torch.Tensor | _Late]] = []  # per pass, layer → weights [B, H, 1, K], or late
+        self._late_keys: dict[int, torch.Tensor] = {}  # layer → [B, H or fewer, K, D], as of the last pass
         self._waiting_count = 0
         self._masses: dict[int, list[torch.Tensor]] = {}  # layer → [B, H, Q, G] of each pass
         self._crosses: dict[int, list[torch.Tensor]] = {}  # layer → [B, Q, X + keys grown by then] of each pass
@@ -140,7 +155,7 @@ class Probe:
         """Name the groups [B, n] of keys about to be appended to the cache; call before that step."""
         if groups.shape[0] != self._groups[0].shape[0]:
             raise ValueError(f"expected groups of {self._groups[0].shape[0]} rows, got {list(groups.shape)}")
-        self._groups.append(_check_groups(groups, self._count))
+        self._groups.append(_check_groups(groups, self._count).cpu())
         self._known += groups.shape[1]
 
     def mass(self) -> torch.Tensor:
@@ -206,6 +221,9 @@ class Probe:
             mass = self._attend_to_columns(module, query, key, attention_mask, **kwargs)
             self._record(module.layer_idx, mass, None, replay)
             return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
+        if self._can_wait(query, key):
+            self._wait(module, query, key, attention_mask, **kwargs)
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
         weights = self._row_weights(module, query, key, attention_mask, **kwargs)
         if torch.is_grad_enabled() or weights.shape[2] > 1:
             mass, cross = self._sum_weights(weights[:, None])
@@ -224,7 +242,7 @@ class Probe:
         self._layers = {layer}
         self._pass = {}
         self._check_keys(query, key)
-        if self._waiting_count >= _WAITING_WEIGHTS:
+        if self._waiting_count >= _WAITING_WEIGHTS or (self._late_keys and len(self._waiting) >= _WAITING_STEPS):
             self._sum_waiting()
         self._waiting.append({})
 
@@ -324,6 +342,30 @@ class Probe:
             return scores.softmax(-1).view(shared["shape"])
         return scores.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0).view(shared["shape"])
 
+    def _can_wait(self, query: torch.Tensor, key: torch.Tensor) -> bool:
+        """Whether a layer's row is that of a decoding step in half precision whose keys will all still be there later.
+
+        Full precision does not wait: its weights give the step's output too, for the price of one.
+        """
+        decodes = query.shape[2] == 1 and self._rows == slice(-1, None) and not torch.is_grad_enabled()
+        half = query.dtype != _result_dtype(query.dtype)
+        return decodes and half and key.shape[2] >= self._known  # a sliding window has fewer
+
+    def _wait(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        mask: torch.Tensor | None,
+        scaling: float | None = None,
+        position_bias: torch.Tensor | None = None,
+        **_,
+    ) -> None:
+        _refuse_position_bias(position_bias)
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        self._waiting[-1][module.layer_idx] = _Late(query, mask, scaling, self._known)
+        self._late_keys[module.layer_idx] = key
+
     def _attend_with_weights(self, weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """One decoding step's output [B, 1, H, D] from its weights [B, H, 1, K]: cheaper than attending twice."""
         batch, heads, _, keys = weights.shape
@@ -349,20 +391,16 @@ class Probe:
 
     def _sum_waiting(self) -> None:
         waiting = [step for step in self._waiting if step]
-        self._waiting, self._waiting_count = [], 0
+        keys, self._waiting, self._waiting_count, self._late_keys = self._late_keys, [], 0, {}
         if not waiting:
             return
-        layers, first = list(waiting[0]), next(iter(waiting[0].values()))
-        keys = max(next(iter(step.values())).shape[-1] for step in waiting)
-        # Rows made early have fewer keys: they pay the later ones no attention.
-        weights = first.new_zeros((first.shape[0], len(layers), first.shape[1], len(waiting), keys))
-        for row, layer_weights in enumerate(waiting):
-            stacked = torch.stack([layer_weights[layer] for layer in layers], 1)  # [B, L, H, 1, K]
-            weights[..., row : row + 1, : stacked.shape[-1]] = stacked
-        mass, cross = self._sum_weights(weights)
-        for index, layer in enumerate(layers):
-            self._masses.setdefault(layer, []).append(mass[:, index])
-            self._crosses.setdefault(layer, []).append(cross[:, index])
+        layers = list(waiting[0])
+        for some in [[layer] for layer in layers] if keys else [layers]:
+            rows = {layer: _now([step[layer] for step in waiting], keys.get(layer)) for layer in some}
+            mass, cross = self._sum_weights(_stack_rows(rows))
+            for index, layer in enumerate(some):
+                self._masses.setdefault(layer, []).append(mass[:, index])
+                self._crosses.setdefault(layer, []).append(cross[:, index])
 
     def _record(self, layer: int, mass: torch.Tensor, cross: torch.Tensor | None, replay: bool) -> None:
         if replay:
@@ -466,6 +504,64 @@ def _row_bias(
     if mask.dtype == torch.bool:
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
     return mask.to(dtype)
+
+
+def _stack_rows(rows: dict[int, list[torch.Tensor]]) -> torch.Tensor:
+    """Weights [B, H, rows, K] of some layers, as they came, in one: [B, L, H, all rows, most keys]."""
+    parts = next(iter(rows.values()))
+    keys, count = max(part.shape[-1] for part in parts), sum(part.shape[2] for part in parts)
+    # Rows made early have fewer keys: they pay the later ones no attention.
+    weights = parts[0].new_zeros((parts[0].shape[0], len(rows), parts[0].shape[1], count, keys))
+    start = 0
+    for number, part in enumerate(parts):
+        end = start + part.shape[2]
+        stacked = torch.stack([layer[number] for layer in rows.values()], 1)  # [B, L, H, rows, K]
+        weights[..., start:end, : part.shape[-1]] = stacked
+        start = end
+    return weights
+
+
+def _now(rows: list[torch.Tensor | _Late], key: torch.Tensor | None) -> list[torch.Tensor]:
+    """One layer's rows in order, those that are late computed, neighbours among them together: [B, H, rows, K] each."""
+    done = []
+    for late, run in groupby(rows, lambda row: isinstance(row, _Late)):
+        run = list(run)
+        done += [_late_weights(run, key)] if late else run
+    return done
+
+
+def _late_weights(rows: list[_Late], key: torch.Tensor) -> torch.Tensor:
+    """Attention of decoding steps on keys [B, H or fewer, K, D] in float32: [B, H, rows, K]."""
+    query = torch.cat([row.query for row in rows], 2)
+    batch, heads, count, depth = query.shape
+    shared, keys = key.shape[1], key.shape[2]
+    flat_query = query.reshape(batch * shared, heads // shared * count, depth)  # grouped-query heads lie together
+    flat_key = key.reshape(batch * shared, keys, depth).transpose(1, 2)
+    dtype = _result_dtype(query.dtype)
+    with _no_autocast(query.device.type):
+        scores = torch.bmm(flat_query.to(dtype), flat_key.to(dtype)).view(batch, heads, count, keys)
+    bias = _late_bias(rows, keys, dtype, query.device)
+    blind = bias.amax(-1, keepdim=True) == -torch.inf
+    return (scores * rows[0].scaling + bias).masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
+
+
+def _late_bias(rows: list[_Late], keys: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """What to add to the scores of decoding steps: [B or 1, H or 1, rows, K], −inf for keys that came after a step."""
+    known = torch.tensor([row.keys for row in rows], device=device)
+    later = (torch.arange(keys, device=device) >= known[:, None])[None, None]
+    bias = torch.zeros(later.shape, dtype=dtype, device=device).masked_fill_(later, -torch.inf)
+    if all(row.mask is None for row in rows):
+        return bias
+    query = torch.empty(1, 1, 1, 1, device=device)  # of one row, which sees every key where there is no mask
+    masks = [_row_bias(row.mask, True, query, keys, slice(None), dtype) for row in rows]
+    shape = next(mask.shape[:2] for mask in masks if mask is not None)
+    masks = [bias.new_zeros(*shape, 1, keys) if mask is None else _lengthen(mask, keys) for mask in masks]
+    return torch.cat(masks, 2) + bias
+
+
+def _lengthen(mask: torch.Tensor, keys: int) -> torch.Tensor:
+    """[…, K] → […, keys], with nothing to add for those that came later."""
+    return functional.pad(mask, (0, keys - mask.shape[-1]))
 
 
 def _result_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -291,7 +291,7 @@ class FamilyModel:
     def extend(self, probe: Probe | None, branches: int) -> None:
         """Tell the probe that each branch is about to get one made token."""
         if probe is not None:
-            probe.extend(torch.full((branches, 1), group_index(Group.GENERATED), device=self.device))
+            probe.extend(torch.full((branches, 1), group_index(Group.GENERATED)))
 
     def _capture(
         self,

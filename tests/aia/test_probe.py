@@ -25,6 +25,7 @@ from transformers import (
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from aia.intensity import GROUPS, PAD_GROUP
+from aia.knockout import Knockout
 from aia.probe import ATTENTION_NAME, Probe, install, probe_attention
 
 LAYERS, HEADS, WIDTH = 3, 4, 32
@@ -474,6 +475,44 @@ def test_half_precision_gives_float32_masses_and_the_same_output(dtype):
     model(inputs_embeds=random_embeds(2, 9, dtype), probe=everything)
     assert everything.mass().dtype == torch.float32
     assert_close(everything.mass()[:, :, :, -1:], probe.mass()[:, :, :, :1], 2e-2)
+
+
+@pytest.mark.parametrize("together", [1, 3, 64])
+@pytest.mark.parametrize("cache_kind", ["dynamic", "static"])
+@pytest.mark.parametrize("lengths", [None, (9, 4)])
+@torch.no_grad()
+def test_decoding_steps_in_half_precision_are_summed_later_to_the_same(monkeypatch, together, cache_kind, lengths):
+    """Steps whose queries wait, a few or all, give what each gives at once; padding, masks of one layer and all."""
+    model, dtype = make_llama(torch.bfloat16, num_key_value_heads=2), torch.bfloat16
+    embeds, groups, mask = random_embeds(2, 15, dtype), random_groups(2, 15), torch.ones(2, 15, dtype=torch.long)
+    if lengths:
+        mask[:, :9] = left_padding(lengths, 9)
+        groups = groups.masked_fill(mask == 0, PAD_GROUP)
+    forbidden = torch.zeros(1, 1, 15, dtype=torch.bool)
+    forbidden[..., 6] = True
+    layers = torch.zeros(2, LAYERS, dtype=torch.bool)
+    layers[1, 1] = True
+    found = {}
+    for name, waits in (("later", Probe._can_wait), ("at once", lambda *_: False)):
+        monkeypatch.setattr(Probe, "_can_wait", waits)
+        monkeypatch.setattr("aia.probe._WAITING_STEPS", together)
+        cache = DynamicCache() if cache_kind == "dynamic" else StaticCache(config=model.config, max_cache_len=20)
+        probe = Probe(groups[:, :9], "last", cross=torch.tensor([6, 8]), grown=True)
+        waited = 0
+        for start, stop in [(0, 9), *((t, t + 1) for t in range(9, 15))]:
+            if start:
+                probe.extend(groups[:, start:stop])
+            model(
+                inputs_embeds=embeds[:, start:stop], attention_mask=mask[:, :stop], past_key_values=cache,
+                position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, start:stop], use_cache=True, probe=probe,
+                **({"knockout": Knockout(forbidden, layers, 9)} if cache_kind == "dynamic" else {}),
+            )  # fmt: skip
+            waited += len(probe._late_keys)
+        found[name] = probe.mass(), probe.cross_attention(), probe.grown_attention()
+        assert bool(waited) == (name == "later")
+    for later, at_once in zip(*found.values(), strict=True):
+        assert_close(later, at_once, 1e-6)
+    assert_close(found["later"][0].sum(-1), torch.ones(2, LAYERS, HEADS, 7), 1e-6)
 
 
 @torch.no_grad()
