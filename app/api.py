@@ -16,6 +16,7 @@ import gradio as gr
 from aia.intensity import Task
 from app.explore.form import number, whole_number
 from app.guard.uploads import uploaded_path
+from app.rules import ALL, Rules, check
 from app.words import BROKEN
 from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine
 from backend.interface import Event, Finished, Notice, UserError
@@ -28,9 +29,9 @@ logger = logging.getLogger(__name__)
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 16}
 
 
-def add_endpoints(engine: Engine) -> None:
+def add_endpoints(engine: Engine, rules: Rules = ALL) -> None:
     """Add the four endpoints to the current Gradio context."""
-    endpoints = Endpoints(engine)
+    endpoints = Endpoints(engine, rules)
     gr.api(endpoints.understand, api_name="understand", **MODEL_QUEUE)
     gr.api(endpoints.generate, api_name="generate", **MODEL_QUEUE)
     gr.api(endpoints.capture, api_name="capture")
@@ -40,8 +41,8 @@ def add_endpoints(engine: Engine) -> None:
 class Endpoints:
     """The endpoints of one engine; Gradio shows callers these signatures and docstrings."""
 
-    def __init__(self, engine: Engine):
-        self._engine = engine
+    def __init__(self, engine: Engine, rules: Rules = ALL):
+        self._engine, self._rules = engine, rules
 
     def understand(
         self,
@@ -98,7 +99,12 @@ class Endpoints:
 
     def unload(self) -> dict:
         """Let the loaded model go and give its memory back; says what is loaded then."""
-        return answer_or_refuse(lambda: {"state": self._engine.unload()})
+
+        def work() -> dict[str, Any]:
+            check(self._rules.unloading)
+            return {"state": self._engine.unload()}
+
+        return answer_or_refuse(work)
 
     def _run(self, events: Iterator[Event]) -> dict[str, Any]:
         """Run to the end: the capture, whether it came from the store, and what the model had to say."""

@@ -18,6 +18,7 @@ from app.commands import knockout as knockout_commands
 from app.commands import measuring as measuring_commands
 from app.commands import models as model_commands
 from app.commands import training as training_commands
+from app.commands import users as user_commands
 from app.commands.console import (
     Adapter,
     Guidance,
@@ -65,11 +66,13 @@ def main() -> None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless told otherwise.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65_535)] = None,
+    auth: Annotated[Path | None, typer.Option(help="Ask for a login: a file that `user add` makes.")] = None,
+    demo: Annotated[bool | None, typer.Option("--demo", help="For looking around: only tiny models train.")] = None,
 ) -> None:
     """Start the page."""
     from app.serve import serve as serve_page
 
-    serve_page(host, port)
+    serve_page(host=host, port=port, auth=auth, demo=demo)
 
 
 @cli.command()
@@ -151,3 +154,4 @@ cli.command()(measuring_commands.measure)
 cli.command()(knockout_commands.knockout)
 cli.command()(training_commands.finetune)
 cli.command()(training_commands.study)
+cli.add_typer(user_commands.users, name="user")

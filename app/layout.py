@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from app.account import make_account
 from app.api import add_endpoints
 from app.closer.matters_route import MATTERS_URL, MattersRoute
 from app.closer.registry import KEYS, READERS
@@ -37,18 +38,22 @@ from app.guard.values import CheckedBlocks
 from app.library.api import add_library_endpoints
 from app.library.files import export_route
 from app.library.page import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
-from app.people import PeoplesBlocks, WhoAsks
+from app.people import PeoplesBlocks, WhoAsks, login_check
+from app.rules import rules_of
 from app.security import SameOriginOnly
 from app.settings import Settings
 from backend.background.runs import Runs
 from backend.comparison import Comparables
 from backend.engine import Engine
+from backend.finetuning.memory import has_gpu
 from backend.kept.archives import MAX_IMPORT_BYTES
 from backend.kept.knockouts import Knockouts
 from backend.kept.library import Library
 from backend.kept.library_files import LibraryFiles
 from backend.matters import Matters
 from backend.models.specs import ASSETS
+from backend.people.accounts import Accounts
+from backend.people.quotas import Quotas
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"lens/plotly-{plotly.__version__}.min.js"  # the version makes it safe to cache for ever
@@ -123,39 +128,41 @@ class Page(CheckedBlocks, PeoplesBlocks):
     """Gradio's page, with what strangers send checked and each handler run for whoever asks."""
 
 
-def build_app(engine: Engine, runs: Runs, apart: bool = False) -> gr.Blocks:
-    """The page with its endpoints. Makes the capture that a first visit sees, unless it is stored.
+ONE_PERSON = Settings()
 
-    `apart`: people are told apart, and each request says who asks (`app.people`).
-    """
+
+def build_app(engine: Engine, runs: Runs, settings: Settings = ONE_PERSON, quotas: Quotas | None = None) -> gr.Blocks:
+    """The page with its endpoints. Makes the capture that a first visit sees, unless it is stored."""
+    rules = rules_of(settings, has_gpu(), quotas)
     with Page(
         title="AIA Lens",
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(KEPT_SECONDS, KEPT_SECONDS),
     ) as blocks:
-        blocks.apart = apart
+        blocks.apart = settings.apart
         explore = Explore(engine, load_samples(), lambda: list_adapters(runs))
         things = Comparables(engine.store, runs)
         library = Library(things)
-        requests = Requests(runs, runs.folder.parent, engine.specs)
+        requests = Requests(runs, runs.folder.parent, engine.specs, rules)
         with gr.Row(elem_id="lens-header"):
             gr.HTML('<h1 class="lens-mark">AIA Lens</h1>', apply_default_css=False, elem_id="lens-name")
             state = gr.HTML(state_html(engine.state()), apply_default_css=False, elem_id="lens-state", js_on_load=None)
+            make_account(blocks, settings)
         with gr.Tabs(elem_id="lens-tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
-                explore.build(blocks, state)
+                explore.build(blocks, state, rules)
             with gr.Tab(TAB, id=ID) as finetune_tab:
                 Finetune(requests, things).build(blocks, tabs, explore_tab, finetune_tab)
             with gr.Tab(COMPARE_TAB, id=COMPARE_ID) as compare_tab:
                 Compare(things).build(blocks, tabs, compare_tab)
             with gr.Tab(LIBRARY_TAB, id=LIBRARY_ID) as library_tab:
-                LibraryPage(library).build(blocks, tabs, library_tab)
-        add_endpoints(engine)
+                LibraryPage(library, rules).build(blocks, tabs, library_tab)
+        add_endpoints(engine, rules)
         add_run_endpoints(requests)
         add_tune_endpoints(requests, things)
         add_compare_endpoint(things)
-        add_library_endpoints(library)
+        add_library_endpoints(library, rules)
     return blocks
 
 
@@ -177,6 +184,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
         "server_name": settings.host,
         "server_port": settings.port,
         "root_path": settings.root_path or None,
+        "auth": login_check(Accounts(settings.auth)) if settings.auth else None,
         "theme": make_theme(),
         "head": make_head(),
         "favicon_path": str(ASSETS / "icon.png"),
@@ -207,7 +215,7 @@ def make_middleware(settings: Settings, routes: list[Route]) -> list[Middleware]
     return [
         Middleware(SafeHeaders, frames=settings.frames),
         Middleware(SameOriginOnly, allowed_hosts=(*settings.allowed_hosts, settings.host)),
-        *([Middleware(WhoAsks, framed=settings.framed)] if settings.apart else []),
+        *([Middleware(WhoAsks, framed=settings.framed, accounts=bool(settings.auth))] if settings.apart else []),
         Middleware(Doors, own=[route.path_regex for route in routes], allowance=allowance),
     ]
 

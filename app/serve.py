@@ -11,15 +11,22 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from aia.config import TrainingConfig
 from app.explore.adapters import adapter_finder, fine_tune_finder
 from app.settings import Settings, settings_from_environment
 from backend.background.runs import Runs
 from backend.engine import Engine
+from backend.finetuning.datasets import Datasets
 from backend.finetuning.memory import training_memory
 from backend.interface import UserError
+from backend.kept.bundles import Bundles
+from backend.kept.measurements import Measurements
+from backend.people.accounts import Accounts
 from backend.people.captures import PeoplesCaptures
+from backend.people.queue import FairQueue
+from backend.people.quotas import Quotas
 
 TICK_SECONDS = 2.0
 
@@ -28,21 +35,36 @@ def make_engine(settings: Settings) -> Engine:
     """The engine over the captures and adapters of the settings' data folder."""
     store = PeoplesCaptures(settings.captures, settings.store_mib * 2**20, settings.histories)
     runs = Runs(settings.runs)
-    return Engine(store, find_adapter=adapter_finder(runs), find_fine_tune=fine_tune_finder(runs))
+    queue = FairQueue(most_each=settings.limits.queued)
+    return Engine(store, find_adapter=adapter_finder(runs), find_fine_tune=fine_tune_finder(runs), queue=queue)
 
 
-def serve(host: str | None = None, port: int | None = None) -> None:
-    """Serve until interrupted; flags win over the environment. Raises `UserError` for bad settings."""
+def make_runs(engine: Engine, settings: Settings) -> tuple[Runs, Quotas]:
+    """The runs of the settings' data folder, and what each person may take."""
+    quotas = Quotas(settings.limits, settings.histories)
+    runs = Runs(settings.runs, make_room=room_maker(engine), admit=quotas.admit_runs)
+    bundles, datasets = Bundles(settings.data / "bundles"), Datasets(settings.data / "datasets")
+    kept = (Measurements(settings.measurements), bundles, datasets)
+    quotas.runs, quotas.others = (runs.list,), tuple(one.list for one in kept)
+    return runs, quotas
+
+
+def serve(**flags: Any) -> None:
+    """Serve until interrupted; flags, by the names of settings, win over the environment.
+
+    Raises `UserError` for bad settings.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settings_from_environment()
-    settings = replace(settings, host=host or settings.host, port=port or settings.port)
+    settings = replace(settings, **{name: value for name, value in flags.items() if value is not None})
+    check_accounts(settings)
     engine = make_engine(settings)
     keep_uploads_in(settings.uploads)
     from app.layout import build_app, launch_options  # gradio takes seconds to import; bad settings fail before
 
-    runs = Runs(settings.runs, make_room=room_maker(engine))
-    page = build_app(engine, runs, settings.apart)
+    runs, quotas = make_runs(engine, settings)
+    page = build_app(engine, runs, settings, quotas)
     keep_ticking(runs)
     try:
         page.launch(**launch_options(engine, settings))
@@ -52,6 +74,15 @@ def serve(host: str | None = None, port: int | None = None) -> None:
             f"Expected port {settings.port} of {settings.host} to be free, but it cannot be listened on; "
             "stop the other program, or set AIA_LENS_PORT to another port."
         ) from error
+
+
+def check_accounts(settings: Settings) -> None:
+    """Raise `UserError` where a login is asked for that nobody has."""
+    if settings.auth and not Accounts(settings.auth).names():
+        raise UserError(
+            f"Expected accounts in {settings.auth.name}, found none; make one with "
+            f"`python -m app user add NAME --auth {settings.auth}`."
+        )
 
 
 def room_maker(engine: Engine) -> Callable[[TrainingConfig], bool]:

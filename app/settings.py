@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend.interface import UserError
 from backend.models.added_models import DEFAULT_DATA, data_folder
+from backend.people.limits import Limits
 
 ALONE = ("127.0.0.1", "localhost", "::1")
 PEOPLE = ("one", "many")
 SPACE_FRAMES = ("https://huggingface.co", "https://*.huggingface.co", "https://*.hf.space")
+TUNING = ("all", "tiny", "off")
+OAUTH = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL", "SPACE_ID")
+HOSTED, SHOWN = Limits(queued=8, runs_a_day=20, disk_mib=2048), Limits(queued=4, runs_a_day=4, disk_mib=256)
 _ORIGIN = re.compile(r"https?://(\*\.)?[\w.-]+(:\d{1,5})?", re.ASCII)
 
 
@@ -34,11 +38,34 @@ class Settings:
     uploads_mib: int = 4096
     uploads_per_hour: int = 2000
     frames: tuple[str, ...] = ()
+    auth: Path | None = None  # the file of accounts; none: nobody has to log in
+    demo: bool = False  # a page for looking around
+    may_tune: str = ""  # models that may be fine-tuned: "all", "tiny" or "off"; empty: as `demo` has it
+    queued: int | None = None  # see `backend.people.quotas.Limits`; none: as many as suit the kind of page
+    runs_a_day: int | None = None
+    disk_mib: int | None = None
+    space: bool = False  # on Hugging Face, in a frame of its site
+    zero_gpu: bool = False  # with a GPU for moments only
+    oauth: bool = False  # people can sign in with Hugging Face
 
     @property
     def apart(self) -> bool:
         """Whether people are told apart: where others than this machine's one person can come."""
-        return self.people == "many" or (self.people != "one" and self.host not in ALONE)
+        if self.auth or self.people == "many":
+            return True
+        return self.people != "one" and (self.space or self.demo or self.host not in ALONE)
+
+    @property
+    def tuning(self) -> str:
+        """Which models may be fine-tuned."""
+        return self.may_tune or ("tiny" if self.demo else "all")
+
+    @property
+    def limits(self) -> Limits:
+        """What each person may take: as much as there is where one person has it all, unless told otherwise."""
+        usual = SHOWN if self.demo else HOSTED if self.apart else Limits()
+        told = {"queued": self.queued, "runs_a_day": self.runs_a_day, "disk_mib": self.disk_mib}
+        return replace(usual, **{name: value for name, value in told.items() if value is not None})
 
     @property
     def framed(self) -> bool:
@@ -90,7 +117,20 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         uploads_mib=_whole_number(environment, "AIA_LENS_UPLOADS_MIB", defaults.uploads_mib, 2**20),
         uploads_per_hour=_whole_number(environment, "AIA_LENS_UPLOADS_PER_HOUR", defaults.uploads_per_hour, 10**6),
         frames=_origins((*(SPACE_FRAMES if space else ()), *frames)),
+        auth=Path(environment["AIA_LENS_AUTH"]).expanduser() if environment.get("AIA_LENS_AUTH") else None,
+        demo=_one_of(environment, "AIA_LENS_DEMO", ("0", "1")) == "1",
+        may_tune=_one_of(environment, "AIA_LENS_TUNING", TUNING),
+        queued=_limit(environment, "AIA_LENS_QUEUED"),
+        runs_a_day=_limit(environment, "AIA_LENS_RUNS_A_DAY"),
+        disk_mib=_limit(environment, "AIA_LENS_DISK_MIB"),
+        space=bool(space),
+        zero_gpu=environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "true"),
+        oauth=bool(space) and all(environment.get(name) for name in OAUTH),
     )
+
+
+def _limit(environment: Mapping[str, str], name: str) -> int | None:
+    return _whole_number(environment, name, 1, 2**20) if environment.get(name) else None
 
 
 def _one_of(environment: Mapping[str, str], name: str, known: tuple[str, ...]) -> str:

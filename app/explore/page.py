@@ -22,6 +22,7 @@ from app.explore import views
 from app.explore.form import FILLED, Form, fill_form, make_form
 from app.explore.samples import Samples
 from app.explore.stream import load_choice
+from app.rules import ALL, Rules, check
 from app.words import BROKEN
 from backend.engine import Engine
 from backend.interface import Finished, UserError
@@ -59,11 +60,13 @@ class Explore:
 
     # --- components ---
 
-    def build(self, blocks: gr.Blocks, state: gr.HTML) -> None:
+    def build(self, blocks: gr.Blocks, state: gr.HTML, rules: Rules = ALL) -> None:
         """Create the tab inside the current Gradio context; `state` is the header's line on the model."""
+        self.rules = rules
         with gr.Row(elem_id="lens-explore", equal_height=False):
             with gr.Column(elem_id="lens-form", scale=0):
                 form = make_form(self.engine.specs, self.samples, self.list_adapters())
+                form.unload.visible = not rules.unloading
             with gr.Column(elem_id="lens-results"):
                 result = ResultCard(elem_id="lens-result")
                 curve = ChartCard("Cross-modal interaction by layer", "Definition", elem_id="lens-curve")
@@ -114,6 +117,7 @@ class Explore:
     def on_unload(self) -> str:
         """Let the model go; the header says so."""
         try:
+            check(self.rules.unloading)
             return state_html(self.engine.unload())
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None

@@ -43,7 +43,7 @@ class TuneEndpoints:
         def work() -> dict[str, Any]:
             file, name = uploaded_path(rows, "JSON or JSONL file"), str(rows.get("orig_name") or "")
             zipped = uploaded_path(images, "ZIP of images")
-            return describe_dataset(self._requests.datasets.take(file, zipped, name or file.name))
+            return describe_dataset(self._requests.take_dataset(file, zipped, name or file.name))
 
         return answer_or_refuse(work)
 

@@ -112,7 +112,7 @@ class Desk:
         try:
             name = files.rows.orig_name or "rows.jsonl"
             rows, images = (find_upload(file.path, "file") for file in (files.rows, files.images))
-            found = self.requests.datasets.take(rows, images, name)
+            found = self.requests.take_dataset(rows, images, name)
         except UserError as error:
             return [DataFiles(message=str(error)), *[gr.skip()] * 3]
         except Exception:
@@ -218,7 +218,9 @@ class Desk:
         except UserError:
             return ""
         try:
-            memory = check_training_fits(config, find_spec(config.model, self.requests.specs))
+            spec = find_spec(config.model, self.requests.specs)
+            self.requests.rules.check_tuning(spec)
+            memory = check_training_fits(config, spec)
         except UserError as error:
             return message_html(str(error))
         timings, both = self.known.timings(config), control and config.aia

@@ -16,10 +16,12 @@ import gradio as gr
 from aia.config import TrainingConfig
 from aia.intensity import Task
 from app.components.chips import ExampleChips
+from app.components.off import make_off_note
 from app.finetune.own_data import DataFields, make_data_fields
 from app.finetune.request import label_of
 from app.finetune.run_words import describe_lambda
 from app.finetune.targets import OWN, TargetFields, make_target_fields
+from app.rules import ALL, Rules
 from backend.background.runs import LONGEST_NAME
 from backend.models.specs import ModelSpec
 
@@ -76,8 +78,9 @@ def named_targets(choice: Any, table: Any) -> Any:
     return {"rows": table.get("rows")} if isinstance(table, dict) and (edited or choice == OWN) else choice
 
 
-def make_tune_form(specs: tuple[ModelSpec, ...]) -> TuneForm:
-    """Create the controls inside the current Gradio context."""
+def make_tune_form(specs: tuple[ModelSpec, ...], rules: Rules = ALL) -> TuneForm:
+    """Create the controls inside the current Gradio context; where they are off, with the reason above them."""
+    make_off_note(rules.tuning)
     fields: dict[str, gr.components.Component] = {}
     fields["model"] = gr.Dropdown(
         [(spec.title, spec.name) for spec in specs], value=specs[0].name, label="Base model", filterable=False, **SELECT
@@ -85,7 +88,7 @@ def make_tune_form(specs: tuple[ModelSpec, ...]) -> TuneForm:
     fields["start_from"] = gr.Dropdown(
         [BASE], value="", label="Adapter to continue from", filterable=False, elem_id="lens-start-from", **SELECT
     )
-    data = make_data_fields()
+    data = make_data_fields(rules.bringing_in)
     fields["data"], fields["skip_bad_rows"] = data.choice, data.good_only
     fields["method"] = gr.Radio(METHODS, value="lora", label="Method", elem_classes="lens-segments lens-three")
     with gr.Row(elem_classes="lens-pair"):
@@ -99,7 +102,9 @@ def make_tune_form(specs: tuple[ModelSpec, ...]) -> TuneForm:
         fields |= {field: make_field(field) for field in ADVANCED}
     _share_by_tasks(fields, specs)
     estimate = gr.HTML("", apply_default_css=False, js_on_load=None, elem_classes="lens-note", elem_id="lens-estimate")
-    start = gr.Button("Start", variant="primary", elem_id="lens-start", elem_classes="lens-go")
+    start = gr.Button(
+        "Start", variant="primary", interactive=not rules.tuning, elem_id="lens-start", elem_classes="lens-go"
+    )
     message = gr.HTML("", apply_default_css=False, js_on_load=None, elem_id="lens-start-message")
     return TuneForm(fields, data, targets, control, name, start, message, estimate)
 

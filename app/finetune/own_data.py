@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.dataset import DataUpload
+from app.components.off import make_off_note
 from app.finetune.request import DATASET
 from backend.finetuning.datasets import Dataset, describe_rows
 from backend.finetuning.image_zips import MAX_ARCHIVE_BYTES
@@ -35,8 +36,8 @@ class DataFields:
     upload: DataUpload
 
 
-def make_data_fields() -> DataFields:
-    """Create the controls inside the current Gradio context."""
+def make_data_fields(off: str = "") -> DataFields:
+    """Create the controls inside the current Gradio context; `off` is why no data are taken in, where they are not."""
     plain: dict[str, Any] = {"apply_default_css": False, "js_on_load": None}
     choice = gr.Dropdown(
         [WORLD], value="world", label="Data", filterable=False, elem_classes="lens-select", elem_id="lens-data"
@@ -49,7 +50,8 @@ def make_data_fields() -> DataFields:
         elem_id="lens-set-skip-bad-rows",
     )
     with gr.Accordion("Use your own data", open=False, elem_classes="lens-fold", elem_id="lens-own-data"):
-        upload = DataUpload(MAX_ARCHIVE_BYTES // 2**20, elem_id="lens-upload")
+        make_off_note(off)
+        upload = DataUpload(MAX_ARCHIVE_BYTES // 2**20, visible=not off, elem_id="lens-upload")
         gr.HTML(FORMAT_NOTE, elem_classes="lens-note", **plain)
     return DataFields(choice, report, good_only, upload)
 

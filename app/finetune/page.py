@@ -56,7 +56,7 @@ class Finetune:
         """Create the tab's content inside the current Gradio context, which is `tab`."""
         with gr.Row(elem_id="lens-tune", equal_height=False):
             with gr.Column(elem_id="lens-tune-form", scale=0):
-                form = make_tune_form(self.requests.specs)
+                form = make_tune_form(self.requests.specs, self.requests.rules)
             with gr.Column(elem_id="lens-tune-results"):
                 cards = [
                     RunList(elem_id="lens-run-list"),

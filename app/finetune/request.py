@@ -20,6 +20,7 @@ from aia.intensity import Task
 from aia.targets import PRESETS, StageTargets, load_targets
 from app.explore.adapters import adapter_finder
 from app.explore.form import number, whole_number
+from app.rules import ALL, Rules, check
 from backend.background.runs import Runs
 from backend.finetuning.datasets import Dataset, Datasets
 from backend.finetuning.finetune import check_tasks
@@ -36,15 +37,18 @@ NAMED = ("data", "targets", "start_from")  # settings that stand for files
 class Requests:
     """All that runs of one data folder can be made of."""
 
-    def __init__(self, runs: Runs, folder: Path, specs: tuple[ModelSpec, ...] = SPECS):
-        self.runs, self.specs = runs, specs
+    def __init__(self, runs: Runs, folder: Path, specs: tuple[ModelSpec, ...] = SPECS, rules: Rules = ALL):
+        self.runs, self.specs, self.rules = runs, specs, rules
         self.datasets, self.targets = Datasets(folder / "datasets"), TargetFiles(folder / "targets")
         self._find_adapter = adapter_finder(runs)
 
     def start(self, settings: dict[str, Any], name: str, control: bool) -> list[str]:
         """Queue a run and perhaps its control → ids. Raises `UserError` for whatever is wrong, memory included."""
-        config = self.config(settings, keep=True)
+        check(self.rules.tuning)
+        config = self.config(settings)
         spec = find_spec(config.model, self.specs)
+        self.rules.check_tuning(spec)
+        config = self.config(settings, keep=True)
         check_tasks(config, spec)
         check_training_fits(config, spec)
         return self.runs.start(config, name, control)
@@ -77,6 +81,12 @@ class Requests:
             return load_targets(named, spec.layers)
         known = ", ".join(["auto", *PRESETS])
         raise UserError(f"Expected targets from {known}, saved:NAME, or stages, got something else; choose one.")
+
+    def take_dataset(self, rows: Path, images: Path, name: str) -> Dataset:
+        """Check what was sent and keep it. Raises `UserError` as `Datasets.take`, and where nothing is taken in."""
+        check(self.rules.bringing_in)
+        self.rules.room(rows.stat().st_size + images.stat().st_size)
+        return self.datasets.take(rows, images, name)
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Remove a data set for good. Raises `UserError` while a run needs it to start or to go on."""

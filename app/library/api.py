@@ -16,6 +16,7 @@ import gradio as gr
 from app.api import answer_or_refuse, check_text
 from app.guard.uploads import uploaded_path
 from app.library.page import EXPORT_URL, read_upload
+from app.rules import ALL, Rules, check
 from backend.interface import UserError
 from backend.kept.library import KINDS, SORTS, Library
 from backend.kept.library_files import LibraryFiles
@@ -24,9 +25,9 @@ from backend.kept.library_items import Item
 MAX_INLINE_BYTES = 64 * 2**20
 
 
-def add_library_endpoints(library: Library) -> None:
+def add_library_endpoints(library: Library, rules: Rules = ALL) -> None:
     """Add the endpoints to the current Gradio context."""
-    endpoints = LibraryEndpoints(library)
+    endpoints = LibraryEndpoints(library, rules)
     for name in ("library", "rename", "delete_item", "undo_delete", "import_item", "export_item"):
         gr.api(getattr(endpoints, name), api_name=name)
 
@@ -34,8 +35,8 @@ def add_library_endpoints(library: Library) -> None:
 class LibraryEndpoints:
     """The endpoints over one library; Gradio shows callers these signatures and docstrings."""
 
-    def __init__(self, library: Library):
-        self._library, self._files = library, LibraryFiles(library)
+    def __init__(self, library: Library, rules: Rules = ALL):
+        self._library, self._files, self._rules = library, LibraryFiles(library), rules
 
     def library(
         self, search: str = "", kind: str = "", sort: str = "made", descending: bool = True, page: int = 0
@@ -74,8 +75,11 @@ class LibraryEndpoints:
         """Take in a file that AIA Lens exported (an uploaded one; `handle_file` in gradio_client), all or nothing."""
 
         def work() -> dict[str, Any]:
+            check(self._rules.bringing_in)
             name = str(file.get("orig_name") or "") if isinstance(file, dict) else ""
-            came = self._files.take_in(read_upload(uploaded_path(file, "file")), name)
+            data = read_upload(uploaded_path(file, "file"))
+            self._rules.room(len(data))
+            came = self._files.take_in(data, name)
             return {"items": [{**plain(self._library.item(one.thing)), "already": one.already} for one in came]}
 
         return answer_or_refuse(work)

@@ -16,9 +16,11 @@ import gradio as gr
 
 from app.components.importer import ImportChoice, Importer
 from app.components.library import LibraryTable, LibraryView
+from app.components.off import make_off_note
 from app.guard.uploads import find_upload
 from app.library import views
 from app.library.views import Wanted, read_wanted
+from app.rules import ALL, Rules, check
 from app.words import BROKEN
 from backend.interface import UserError
 from backend.kept.archives import MAX_IMPORT_BYTES
@@ -37,15 +39,17 @@ _TURN_JS = f"(...values) => {{ lens.turnTo('{LIBRARY_ID}'); return values; }}"
 class LibraryPage:
     """One tab of one app. Holds no user's data."""
 
-    def __init__(self, library: Library):
-        self.library, self.files = library, LibraryFiles(library)
+    def __init__(self, library: Library, rules: Rules = ALL):
+        self.library, self.files, self.rules = library, LibraryFiles(library), rules
 
     # --- components ---
 
     def build(self, blocks: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab) -> None:
         """Create the tab's content inside the current Gradio context, which is `tab`."""
         with gr.Column(elem_id="lens-library"):
-            importer = Importer(MAX_IMPORT_BYTES // 2**20, elem_id="lens-import")
+            off = self.rules.bringing_in
+            importer = Importer(MAX_IMPORT_BYTES // 2**20, visible=not off, elem_id="lens-import")
+            make_off_note(off)
             table = LibraryTable(EXPORT_URL, elem_id="lens-things")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         table.ask(self.on_ask, None, table, trigger_mode="multiple", **quiet)
@@ -93,7 +97,9 @@ class LibraryPage:
         if choice is None or choice.file is None:
             return [emptied, self.show(wanted)]
         try:
+            check(self.rules.bringing_in)
             data = read_upload(find_upload(choice.file.path, "file"))
+            self.rules.room(len(data))
             came = self.files.take_in(data, choice.file.orig_name or "")
             items = [self.library.item(one.thing) for one in came]
         except UserError as error:

@@ -76,10 +76,14 @@ class Runs:
         folder: Path,
         command: Callable[[Path], list[str]] = trainer_command,
         make_room: Callable[[TrainingConfig], bool] = lambda config: True,
+        admit: Callable[..., None] = lambda count, again=False: None,
     ):
-        """`make_room` is told which run is about to start; while it returns False, that waits for the next `tick`."""
+        """`make_room` is told which run is about to start; while it returns False, that waits for the next `tick`.
+
+        `admit` is told how many runs somebody wants to queue, and whether `again`; it raises `UserError` for too many.
+        """
         self.folder, self.trash = Path(folder).resolve(), Path(folder).resolve() / "trash"
-        self._children, self._make_room = Children(command), make_room
+        self._children, self._make_room, self.admit = Children(command), make_room, admit
         self._threads = threading.Lock()
         self._beside: tuple[Runs, ...] = ()
 
@@ -148,6 +152,7 @@ class Runs:
         ids = [secrets.token_hex(8) for _ in configs]
         with self._locked():
             self._check_room(configs)
+            self.admit(len(configs))
             number = self._next_number()
             drafts = [self.folder / f".{run_id}.part" for run_id in ids]
             try:
@@ -191,6 +196,7 @@ class Runs:
                 raise UserError(f"Expected a run that ended before it was done, got one that is {state}; let it be.")
             if fault := run.fault():
                 raise UserError(fault)
+            self.admit(1, again=True)
             keep(run.queued, Ticket(number=self._next_number()))
 
     def rename(self, run_id: str, name: str) -> None:

@@ -81,8 +81,9 @@ class Measures(Runs):
         folder: Path,
         command: Callable[[Path], list[str]] = measure_command,
         make_room: Callable[[MeasureConfig], bool] = lambda config: True,
+        admit: Callable[..., None] = lambda count, again=False: None,
     ):
-        super().__init__(folder, command, make_room)
+        super().__init__(folder, command, make_room, admit)
 
     def start(self, config: MeasureConfig, name: str = "") -> str:
         """Queue a measurement; `tick` starts it. → its id. Raises `UserError` as `Runs.start`."""
@@ -114,6 +115,6 @@ def needed_bytes(config: MeasureConfig) -> int:
 
 def measures_beside(runs: Runs, make_room: Callable[[MeasureConfig], bool] = lambda config: True) -> Measures:
     """The measurements in the same data folder as the runs, in one queue with them."""
-    measures = Measures(runs.folder.parent / FOLDER, make_room=make_room)
+    measures = Measures(runs.folder.parent / FOLDER, make_room=make_room, admit=runs.admit)
     share_device(runs, measures)
     return measures

@@ -197,3 +197,17 @@ def test_bad_input_is_one_line_and_exit_code_two(folder, arguments, says):
     assert done.returncode == 2
     assert says in done.stderr and "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.strip()]) == 1
+
+
+def test_accounts_are_made_listed_and_removed(tmp_path):
+    file = str(tmp_path / "users.txt")
+    for arguments, typed, code, said in (
+        (["add", "anna"], "correct horse\n", 0, "anna may log in now"),
+        (["list"], "", 0, "anna"),
+        (["add", "bert"], "short\n", 1, "8 to 200 characters"),
+        (["remove", "anna"], "", 0, "not log in any more"),
+        (["list"], "", 0, ""),
+    ):
+        done = CliRunner().invoke(cli, ["user", *arguments, "--auth", file], input=typed)
+        assert done.exit_code == code and said in (done.output + str(done.exception or ""))
+    assert "anna" not in (tmp_path / "users.txt").read_text()

@@ -3,11 +3,13 @@
 import json
 import re
 import socket
+import threading
+import time
 from contextlib import contextmanager
 
 import httpx
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -15,12 +17,16 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.layout import build_app, launch_options
-from app.people import COOKIE, WhoAsks
+from app.people import COOKIE, WhoAsks, oauth_person
 from app.settings import Settings
 from backend.background.runs import Runs
+from backend.people.accounts import Accounts
 from backend.people.captures import PeoplesCaptures
 from backend.people.person import who_asks
-from tests.app.fakes import FakeEngine
+from backend.people.queue import FairQueue
+from backend.people.quotas import Quotas
+from tests.app.fakes import FakeEngine, FakeModel
+from tests.backend.stand_ins import wait_for
 
 # --- the cookie ---
 
@@ -65,21 +71,36 @@ def test_whoever_shows_nothing_of_ours_is_a_stranger(secret):
 # --- a server ---
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """A page for many people over a model without weights → its address."""
-    folder = tmp_path_factory.mktemp("served")
+@contextmanager
+def serving(folder, model=None, **changes):
+    """A page for many people over a model without weights → its address, and the engine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    settings = Settings(port=port, data=folder, people="many")
+    settings = Settings(port=port, data=folder, **changes)
     store = PeoplesCaptures(settings.captures, 2**30, settings.histories)
-    engine, runs = FakeEngine(store), Runs(settings.runs, command=lambda folder: ["sleep", "60"])
-    blocks = build_app(engine, runs, settings.apart)
+    engine = FakeEngine(store, model)
+    engine.queue = FairQueue(most_each=settings.limits.queued)
+    quotas = Quotas(settings.limits, settings.histories)
+    runs = Runs(settings.runs, command=lambda folder: ["sleep", "60"], admit=quotas.admit_runs)
+    quotas.runs = (runs.list,)
+    blocks = build_app(engine, runs, settings, quotas)
     blocks.launch(**launch_options(engine, settings), prevent_thread_lock=True, quiet=True)
-    yield f"http://127.0.0.1:{port}"
-    blocks.close(verbose=False)
-    store.close()
+    try:
+        yield f"http://127.0.0.1:{port}", engine
+    finally:
+        blocks.close(verbose=False)
+        for run in runs.list():
+            runs.cancel(run.id, 0)
+            runs.tick()
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A page where each browser is somebody."""
+    with serving(tmp_path_factory.mktemp("served"), people="many") as (address, _):
+        yield address
 
 
 @contextmanager
@@ -162,3 +183,149 @@ def test_a_program_without_the_cookie_may_look_and_keeps_nothing(served):
     assert "cookie" in refusal(stranger, {"steps": 2}, "x", False, api_name="/start_run")
     made = stranger.predict("tiny-janus", "a red square", 6, api_name="/generate")
     assert ids(stranger) == [] and stranger.predict(made["link"], api_name="/capture")["seconds"] == 0.42
+
+
+# --- accounts ---
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A page that asks for a login."""
+    folder = tmp_path_factory.mktemp("guarded")
+    accounts = Accounts(folder / "users.txt")
+    accounts.add("anna", "correct horse")
+    accounts.add("bert", "battery staple")
+    with serving(folder / "data", auth=accounts.path) as (address, _):
+        yield address
+
+
+def test_without_a_login_nothing_of_ours_answers(guarded):
+    with httpx.Client(base_url=guarded) as stranger:
+        for path in ("lens/closer/heads?capture=" + "0" * 24, "lens/export?ids=x", "gradio_api/info"):
+            assert stranger.get("/" + path).status_code == 401, path
+        for path in ("lens/run", "lens/matters", "gradio_api/upload"):
+            assert stranger.post("/" + path, json=[]).status_code == 401, path
+        assert b"lens-explore" not in stranger.get("/").content and COOKIE not in stranger.cookies
+        wrong = {"username": "anna", "password": "battery staple"}
+        assert stranger.post("/login", data=wrong).status_code == 400
+        assert stranger.get("/lens/export?ids=x", headers={"cookie": f"{COOKIE}={'x' * 43}"}).status_code == 401
+
+
+def test_a_history_follows_the_account_and_links_show_a_drawing_to_another(guarded):
+    anna = Client(guarded, auth=("anna", "correct horse"), verbose=False)
+    made = anna.predict("tiny-janus", "a red circle", 1, api_name="/generate")
+    again = Client(guarded, auth=("anna", "correct horse"), verbose=False)  # at another machine
+    assert ids(again) == [f"capture:{made['capture_id']}"]
+    bert = Client(guarded, auth=("bert", "battery staple"), verbose=False)
+    assert ids(bert) == [] and "is stored here" in refusal(bert, made["capture_id"], api_name="/capture")
+    assert bert.predict(made["link"], api_name="/capture")["prompt"] == "a red circle"
+
+
+def test_after_logging_out_the_door_is_shut(guarded):
+    with httpx.Client(base_url=guarded) as browser:
+        assert browser.post("/login", data={"username": "bert", "password": "battery staple"}).status_code == 200
+        assert browser.get("/lens/export?ids=x").status_code == 400  # let in, and told what is wrong
+        browser.get("/logout")
+        assert browser.get("/lens/export?ids=x").status_code == 401
+
+
+# --- signing in with Hugging Face ---
+
+
+def test_who_signed_in_is_the_same_person_at_every_browser_until_it_ends():
+    def session(sub, seconds):
+        info = {"userinfo": {"sub": sub, "preferred_username": "anna"}, "expires_at": time.time() + seconds}
+        return {"session": {"oauth_info": info}}
+
+    first, second = oauth_person(session("1", 60)), oauth_person(session("1", 600))
+    assert first == second and first.name == "anna" and first.id.startswith("account-")
+    assert oauth_person(session("2", 60)).id != first.id
+    assert oauth_person(session("1", -1)) is None and oauth_person({}) is None and oauth_person({"session": {}}) is None
+
+
+# --- turns ---
+
+
+def waiting(engine):
+    return engine.queue.length
+
+
+def test_a_closed_tab_frees_its_place_within_seconds(tmp_path):
+    with serving(tmp_path, FakeModel(0.3), people="many") as (address, engine):
+        at_work, closed = (httpx.Client(base_url=address, timeout=60) for _ in range(2))
+        for browser in (at_work, closed):
+            browser.get("/")
+        with at_work.stream("POST", "/lens/run", json=form_values("a circle")) as first:
+            wait_for(lambda: waiting(engine) == 1)
+            with closed.stream("POST", "/lens/run", json=form_values("a square")) as second:
+                wait_for(lambda: waiting(engine) == 2)
+                line = json.loads(next(line for line in second.iter_lines() if line))
+                assert line["result"]["stage"].startswith("waiting, 1 ahead")
+            begun = time.monotonic()
+            wait_for(lambda: waiting(engine) == 1, 3)  # the one that waited has gone
+            assert time.monotonic() - begun < 3
+            runs = engine.model.runs
+            del first
+        begun = time.monotonic()
+        wait_for(lambda: waiting(engine) == 0, 3)  # and so has the one that was at work, between two tokens
+        assert time.monotonic() - begun < 3 and engine.model.runs == runs
+
+
+def test_twenty_browsers_at_once_take_turns_and_nobody_starves(tmp_path):
+    """One asks for six drawings at once before all others come, and has one turn in each round all the same."""
+    with serving(tmp_path, FakeModel(0.005), people="many") as (address, engine):
+        greedy, *others = browsers = [httpx.Client(base_url=address, timeout=120) for _ in range(20)]
+        for browser in browsers:
+            browser.get("/")
+        done, lock = [], threading.Lock()
+
+        def draw(name, browser, prompt):
+            lines = browser.post("/lens/run", json=form_values(prompt)).text.splitlines()
+            last = json.loads([line for line in lines if line][-1])["result"]
+            with lock:
+                done.append((name, last["state"], last["prompt"] == prompt))
+
+        jobs = [("greedy", greedy, f"a red circle {i}") for i in range(6)]
+        jobs += [(f"other {i}", browser, f"a blue square {i}") for i, browser in enumerate(others)]
+        threads = [threading.Thread(target=draw, args=job) for job in jobs]
+        for i, thread in enumerate(threads):
+            thread.start()
+            wait_for(lambda n=i: waiting(engine) + len(done) > n)  # they come in this order
+        for thread in threads:
+            thread.join()
+        assert len(done) == 25 and all(state == "finished" and right for _, state, right in done)
+        before_the_third = [name for name, *_ in done[: [i for i, d in enumerate(done) if d[0] == "greedy"][2]]]
+        assert len({name for name in before_the_third if name != "greedy"}) == 19
+
+
+def test_more_than_a_persons_share_is_one_sentence(tmp_path):
+    with serving(tmp_path, FakeModel(0.3), people="many", queued=1) as (address, engine):
+        browser = httpx.Client(base_url=address, timeout=60)
+        browser.get("/")
+        with browser.stream("POST", "/lens/run", json=form_values("a circle")):
+            wait_for(lambda: waiting(engine) == 1)
+            refused = browser.post("/lens/run", json=form_values("a square")).text
+            assert "at most 1 of your runs" in json.loads(refused.splitlines()[-1])["result"]["message"]
+
+
+# --- a demo ---
+
+
+def test_a_demo_is_looked_around_in_and_says_what_is_off(tmp_path):
+    with serving(tmp_path, demo=True) as (address, _), person(address) as (browser, program):
+        assert program.predict("tiny-janus", "a red circle", 1, api_name="/generate")["prompt"] == "a red circle"
+        assert program.predict({"steps": 2, "batch_size": 2}, "x", False, api_name="/start_run")["runs"]
+        large = {"model": "janus-pro-1b", "steps": 2}
+        assert "only models that come with the program" in refusal(program, large, "x", False, api_name="/start_run")
+        file = tmp_path / "x.npz"
+        file.write_bytes(b"x")
+        assert "takes in no files" in refusal(program, handle_file(file), api_name="/import_item")
+        assert "others use it" in refusal(program, api_name="/unload")
+        page = browser.get("/").text
+        assert "This demo takes in no files" in page
+
+
+def test_where_fine_tuning_is_off_the_tab_says_why(tmp_path):
+    with serving(tmp_path, people="many", zero_gpu=True) as (address, _), person(address) as (browser, program):
+        assert "ZeroGPU" in browser.get("/").text
+        assert "ZeroGPU" in refusal(program, {"steps": 2}, "x", False, api_name="/start_run")

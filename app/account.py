@@ -1,0 +1,35 @@
+"""Who is logged in, and the way out: the right end of the header. Knows no password and no cookie."""
+
+from __future__ import annotations
+
+import html
+import logging
+from importlib.util import find_spec
+
+import gradio as gr
+
+from app.settings import Settings
+from backend.people.person import who_asks
+
+logger = logging.getLogger(__name__)
+
+NEEDED = ("authlib", "itsdangerous")  # by Gradio's OAuth; a Space with `hf_oauth` installs them
+
+
+def make_account(blocks: gr.Blocks, settings: Settings) -> None:
+    """Create what there is inside the current Gradio context: nothing where nobody logs in."""
+    if settings.auth:
+        shown = gr.HTML("", apply_default_css=False, js_on_load=None, elem_id="lens-account")
+        quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+        blocks.load(lambda: account_html(who_asks().name), None, shown, **quiet)
+    elif settings.oauth:
+        missing = [name for name in NEEDED if find_spec(name) is None]
+        if missing:
+            logger.warning("signing in with Hugging Face is off: %s is not installed", " and ".join(missing))
+            return
+        gr.LoginButton("Sign in", "Log out ({})", variant="secondary", size="sm", icon=None, elem_id="lens-login")
+
+
+def account_html(name: str) -> str:
+    """The name and a link out; relative, so that it holds below a proxy's path."""
+    return f'<span>{html.escape(name)}</span> <a href="logout">Log out</a>' if name else ""
