@@ -42,13 +42,11 @@ def head_map(capture: Capture, definition: Definition) -> np.ndarray:
 
 
 def head_difference(asked: Asked, definition: Definition) -> np.ndarray | None:
-    """First minus second, float64 [H, L]; None without a second, or where it has other layers or heads.
+    """First minus second, float64 [H, L]; None without a second, and where `words.heads_note` says why.
 
-    None for an answer and a drawing too: what they look at differs, so heads are compared by rank; see `tasks.py`.
+    Heads of an answer and a drawing are compared by rank; see `tasks.py`.
     """
-    if words.heads_note(asked.captures):
-        return None
-    if asked.second is None:
+    if asked.second is None or words.heads_note(asked.captures):
         return None
     return head_map(asked.first, definition) - head_map(asked.second, definition)
 

@@ -26,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 CLOSER_URL = "lens/closer"
 PARTNERS = "partners"
+NOT_THERE = "No capture “{}” is stored here; run its prompt again, or check the link."
+UNREADABLE = (
+    "Expected a capture that can be read, but this one is damaged or was written by another version of AIA Lens, and "
+    "is no longer kept; run its prompt again."
+)
 UNPACKED = 2  # captures kept unpacked: the pair in front, so that a click does not unpack 20 MB
 
 
@@ -63,9 +68,10 @@ class Closer:
             if own in self._unpacked:
                 self._unpacked.move_to_end(own)
                 return self._unpacked[own]
-        found = None if own is None else self._things.store.get(capture_id)
+        there = own is not None and capture_id in self._things.store
+        found = self._things.store.get(capture_id) if there else None
         if found is None:
-            raise UserError(f"No capture “{capture_id}” is stored here; run its prompt again, or check the link.")
+            raise UserError(UNREADABLE if there else NOT_THERE.format(capture_id))
         with self._lock:
             self._unpacked[own] = found
             while len(self._unpacked) > UNPACKED:
@@ -75,7 +81,8 @@ class Closer:
     def partners(self, capture_id: str, chosen: str) -> list[dict[str, Any]]:
         """What a capture can be compared with: the recent ones but itself, and the chosen one however old it is."""
         choices = self._things.captures()
-        if chosen and f"capture:{chosen}" not in {choice.id for choice in choices}:
+        known = f"capture:{chosen}" in {choice.id for choice in choices}
+        if chosen and not known and chosen in self._things.store:  # the view says so where it is not
             choices.append(self._things.choice(f"capture:{chosen}"))
         return [_plain(choice) for choice in choices if _own(choice) != capture_id.partition(".")[0]]
 

@@ -47,7 +47,8 @@ def heads_note(captures: Sequence[Capture]) -> str:
     shapes = [(one.layers, one.heads) for one in captures]
     if len(set(shapes)) < 2:
         if captures[0].task == captures[1].task:
-            return ""
+            short = [letter for letter, one in zip("AB", captures, strict=True) if one.mass.shape[3] < 2]
+            return f"{' and '.join(short)} took one step alone, so there is no A − B." if short else ""
         return (
             "One answers and one draws: attention on an image and on a text have no common scale, so there is no "
             "A − B. Sort by “answers, not drawings” to set them against each other by rank."

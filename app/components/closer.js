@@ -33,10 +33,15 @@ Object.assign(
       const other = front && front.id !== next.id;
       front = next;
       if (other) OF_ONE.forEach((key) => delete state[key]);
-      if (state.with === next.id) delete state.with;
+      dropItself();
       remember();
       callbacks.capture.forEach((call) => call(capture()));
       refresh();
+    }
+
+    // A capture is not its own partner, by whichever of its links.
+    function dropItself() {
+      if (front && state.with && state.with.slice(0, 24) === front.id.slice(0, 24)) delete state.with;
     }
 
     function onCapture(call) {
@@ -49,6 +54,7 @@ Object.assign(
         if (value === null || value === undefined || value === "") delete state[key];
         else state[key] = String(value);
       }
+      dropItself();
       remember();
       callbacks.set.forEach((call) => call(Object.keys(changes)));
       if ("with" in changes && front) callbacks.capture.forEach((call) => call(capture()));
@@ -115,6 +121,7 @@ Object.assign(
       if (sentence) view.told = ""; // turning to the view again tries again
       say(view, sentence);
       if (!sentence) view.show(data);
+      view.card.dataset.of = [front.id, state.with].join("|"); // tests wait for this
     }
 
     function forget(view) {

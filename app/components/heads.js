@@ -99,7 +99,7 @@ function drawOne(name, map, about) {
     height: HEIGHT,
     label: `${about.title}: heads by layers. Arrow keys move, Enter pins.`,
     empty: "Point at a head to read it.",
-    says: (head, layer, value) => `Layer ${layer + 1}, head ${head + 1}: ${value.toFixed(3)} ${about.unit}`,
+    says: (head, layer, value) => `Layer ${layer + 1}, head ${head + 1}: ${Number.isFinite(value) ? `${value.toFixed(3)} ${about.unit}` : "no step that counts"}`,
   });
 }
 

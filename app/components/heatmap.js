@@ -22,8 +22,15 @@ Object.assign(
       if (map.codes) return map;
       const codes = map.values
         ? Uint16Array.from(map.values, (v) => (Number.isFinite(v) ? Math.round(clip((v - low) / (high - low)) * STEPS) : MISSING))
-        : new Uint16Array(Uint8Array.from(atob(map.base64), (c) => c.charCodeAt(0)).buffer);
+        : new Uint16Array(bytesOf(map.base64).buffer);
       return { rows, columns, low, high, codes };
+    }
+    // A call for each of a million characters took a tenth of a second.
+    function bytesOf(base64) {
+      if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
+      const text = atob(base64), bytes = new Uint8Array(text.length);
+      for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+      return bytes;
     }
     const clip = (share) => Math.min(1, Math.max(0, share));
     function valueAt({ codes, columns, low, high }, row, column) {
@@ -110,10 +117,12 @@ Object.assign(
       const picture = Object.assign(document.createElement("canvas"), { width: map.columns, height: map.rows });
       const context = picture.getContext("2d");
       const pixels = context.createImageData(map.columns, map.rows);
-      map.codes.forEach((code, i) => {
-        if (code !== MISSING) pixels.data.set(colours[(code * 255 / STEPS + 0.5) | 0], i * 4);
-        pixels.data[i * 4 + 3] = code === MISSING ? 0 : 255;
-      });
+      for (let i = 0, at = 0; i < map.codes.length; i++, at += 4) {
+        if (map.codes[i] === MISSING) continue; // stays clear
+        const colour = colours[((map.codes[i] * 255) / STEPS + 0.5) | 0];
+        for (let c = 0; c < 3; c++) pixels.data[at + c] = colour[c];
+        pixels.data[at + 3] = 255;
+      }
       context.putImageData(pixels, 0, 0);
       return picture;
     }
@@ -383,6 +392,6 @@ Object.assign(
       );
     }
 
-    return { heatmap, mapActions, unpackMap: unpack, mapValue: valueAt, drawing: { canvasPen, fit, themeOf, tickStep, isTick, left: LEFT } };
+    return { heatmap, mapActions, bytesOf, unpackMap: unpack, mapValue: valueAt, drawing: { canvasPen, fit, themeOf, tickStep, isTick, left: LEFT } };
   })(),
 );

@@ -125,8 +125,9 @@ async function update() {
 function unpack(slice) {
   const matrix = (sent) => {
     if (!sent) return null;
-    const codes = new Uint16Array(Uint8Array.from(atob(sent.base64), (c) => c.charCodeAt(0)).buffer);
-    return { columns: sent.columns, values: Float32Array.from(codes, (code) => (code / 65534) * sent.high) };
+    const codes = new Uint16Array(lens.bytesOf(sent.base64).buffer), values = new Float32Array(codes.length);
+    for (let i = 0; i < codes.length; i++) values[i] = (codes[i] / 65534) * sent.high;
+    return { columns: sent.columns, values };
   };
   return slice.error ? slice : { cross: matrix(slice.cross), earlier: matrix(slice.earlier), sinks: new Set(slice.sinks) };
 }

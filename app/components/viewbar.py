@@ -31,6 +31,10 @@ _TEMPLATE = """
 <section class="lens-viewbar" aria-label="Look closer">
   <h2>Look closer</h2>
   <div class="lens-viewtabs" role="tablist" aria-label="Views">@tabs</div>
-  <label class="lens-partner">Compare with <select><option value="">nothing</option></select></label>
+  <div class="lens-partner">
+    <label>Compare with <select><option value="">nothing</option></select></label>
+    <input class="lens-paste" placeholder="link or id of a capture" aria-label="Link or id of a capture" hidden />
+    <p class="lens-message" role="alert" hidden></p>
+  </div>
 </section>
 """

@@ -18,6 +18,7 @@ from app.closer.route import UNPACKED, Closer
 from app.components import FOLDER
 from backend.background.runs import Runs
 from backend.comparison import Comparables
+from tests.backend.test_captures import pack, unpack
 from tests.made_captures import make_answer, make_drawing, make_mass
 
 
@@ -128,6 +129,37 @@ def test_the_route_answers_for_stored_captures(client, engine):
     assert answer.headers["cache-control"] == "no-store"
     partners = client.get("/lens/closer/partners", params={"capture": a.id}).json()["partners"]
     assert [(one["id"], one["task"]) for one in partners] == [(b.id, "generation")]
+
+
+def test_a_partner_that_is_gone_leaves_the_others_to_choose(client, engine):
+    a, b = make_answer(looking_in_one_layer()), make_answer(looking_in_one_layer(), prompt="another")
+    engine.store.put(a)
+    engine.store.put(b)
+    found = client.get("/lens/closer/partners", params={"capture": a.id, "with": NOBODY}).json()["partners"]
+    assert [one["id"] for one in found] == [b.id]
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[: len(data) // 2], lambda data: data[:-1], lambda data: b""])
+def test_a_file_cut_short_is_one_sentence_of_its_own(client, engine, tmp_path, harm):
+    a, b = make_answer(looking_in_one_layer()), make_answer(looking_in_one_layer(), prompt="another")
+    engine.store.put(a)
+    before = {*(tmp_path / "captures").rglob("*.val")}
+    engine.store.put(b)
+    (file,) = {*(tmp_path / "captures").rglob("*.val")} - before
+    file.write_bytes(harm(file.read_bytes()))
+    answer = client.get("/lens/closer/time", params={"capture": a.id, "with": b.id})
+    assert answer.status_code == 400 and "damaged or was written by another version" in answer.json()["error"]
+    assert client.get("/lens/closer/time", params={"capture": a.id}).status_code == 200
+
+
+def test_a_capture_of_another_version_is_said_to_be_one(client, engine, tmp_path):
+    engine.store.put(capture := make_answer(looking_in_one_layer()))
+    (file,) = (tmp_path / "captures").rglob("*.val")
+    members = unpack(file.read_bytes())
+    header = members["header.npy"].replace(b'{"format_version": 1', b'{"format_version": 7', 1)
+    file.write_bytes(pack({**members, "header.npy": header}))
+    answer = client.get("/lens/closer/heads", params={"capture": capture.id})
+    assert answer.status_code == 400 and "another version of AIA Lens" in answer.json()["error"]
 
 
 NOBODY = "f" * 24

@@ -172,3 +172,10 @@ def test_an_answer_and_a_drawing_have_no_difference_of_shares():
     data = read_heads(Asked(*both_tasks([[0.9, 0.2]], [[0.5, 0.6]])))
     assert data["definitions"]["figure"]["difference"] is None
     assert "no common scale" in data["note"] and "by rank" in data["note"]
+
+
+def test_a_pair_of_which_one_has_no_step_has_no_difference():
+    short = make_answer(np.ones((3, 4, 1), np.float32), prompt="short")
+    data = read_heads(Asked(make_answer(head_in_step()), short))
+    assert data["note"] == "B took one step alone, so there is no A − B." and data["captures"][1]["empty"]
+    assert data["definitions"]["figure"]["difference"] is None and json.dumps(data, allow_nan=False)

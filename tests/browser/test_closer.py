@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,21 @@ def test_a_partner_brings_its_map_and_the_difference(open_page, one_head, folder
     assert cell(page, "difference", 1, 2)["colour"] == [224, 123, 0]  # A looks more
     page.select_option(".lens-partner select", "")
     expect(page.locator("[data-map='difference']")).to_be_hidden()
+    paste_partner(page, other, one_head)
+
+
+def paste_partner(page, other, front):
+    """A partner by a pasted link; what is no link, or one's own, is said to be so."""
+    page.select_option(".lens-partner select", "paste")
+    for text, sentence in (("hello", "got “hello”"), (f"http://x/?capture={front.id}", "is the capture in front")):
+        page.fill(".lens-paste", text)
+        page.press(".lens-paste", "Enter")
+        assert sentence in page.inner_text(".lens-partner .lens-message")
+    page.fill(".lens-paste", f"https://lens.example/?capture={other.id}&definition=strict&closer=time")
+    page.press(".lens-paste", "Enter")
+    expect(page.locator("[data-map='difference']")).to_be_visible()
+    expect(page.locator(".lens-paste")).to_be_hidden()
+    assert f"with={other.id}" in page.url and page.input_value(".lens-partner select") == other.id
 
 
 def test_definitions_switch_without_asking_and_a_new_result_is_shown(open_page, folder):
@@ -169,3 +185,61 @@ def test_the_files_are_what_is_shown(open_page, one_head):
     svg = save("SVG").decode()
     assert svg.count('fill="rgb(127,31,26)"') >= 1 and "layer" in svg and "NaN" not in svg
     assert json.dumps(svg)
+
+
+BROKEN = ("NaN", "undefined", "Infinity", "[object")
+
+
+def odd_captures():
+    """The smallest, the emptiest, the oldest."""
+    one_head = np.full((1, 1, 1, 5), 0.4, np.float32)
+    wide = make_drawing(np.full((2, 1, 1, 5), 0.4, np.float32), (1, 5), prompt="one layer, one head, one row")
+    wide = replace(wide, drawn=np.zeros((1, 5, 5), np.float16), cross=np.full((1, 5, 3), 0.1, np.float16))
+    return [
+        wide,
+        make_drawing(one_head, (5, 1), prompt="one column, as captures were before attention between patches"),
+        make_drawing(one_head[..., :1], (1, 1), prompt="one patch"),
+        make_drawing(one_head, (2, 3), prompt="other rows than patches"),
+        make_answer(np.full((1, 1, 4), 0.5, np.float32), (1, 4), prompt="one layer, one head, four patches in a row"),
+        make_answer(np.full((1, 1, 1), 0.5, np.float32), (1, 1), prompt="one word"),
+        replace(make_answer(np.full((2, 2, 1), 0.5, np.float32), prompt="no word"), text=""),
+        nothing_at_all(),
+    ]
+
+
+def nothing_at_all():
+    """An answer without even the step that would have chosen a word."""
+    one = make_answer(np.full((2, 2, 1), 0.5, np.float32), prompt="no step")
+    return replace(
+        one, text="", mass=one.mass[:, :, :, :0], cross=one.cross[:, :0], query_positions=one.query_positions[:0]
+    )
+
+
+def test_no_capture_breaks_a_view(open_page, folder, server):
+    """Each view of each odd capture, alone and beside another, is a picture or a sentence."""
+    captures = odd_captures()
+    put(folder, *captures)
+    page = open_page(f"?capture={captures[0].id}", width=800)
+    look(page)
+    for beside in ("", captures[0].id, captures[4].id):
+        for capture in captures:
+            about = {"id": capture.id, "task": capture.task.value, "definition": "figure"}
+            page.evaluate("([about, w]) => [lens.showCapture(about), lens.closer.set({ with: w })]", [about, beside])
+            for view in ("heads", "time", "space"):
+                page.evaluate("closer => lens.closer.set({ closer, head: closer === 'heads' ? '1.1' : '' })", view)
+                pair = f"{capture.id}|{beside if beside != capture.id else ''}"
+                check_whole(page, view, capture, pair)
+
+
+def check_whole(page, view, capture, pair):
+    card = f"#lens-view-{view}"
+    page.wait_for_selector(f"{card}[data-state=shown][data-of='{pair}']")
+    if view == "heads":
+        page.wait_for_selector(f"{card} .lens-pinned[data-drawn='{pair}|1.1']")
+    text = page.inner_text(card)
+    assert [word for word in BROKEN if word in text] == [], f"{view} of “{capture.key.prompt}”"
+    sizes = page.eval_on_selector_all(
+        f"{card} canvas", "all => all.filter((c) => c.offsetParent).map((c) => [c.width, c.height])"
+    )
+    assert all(w >= 10 and h >= 1 for w, h in sizes)
+    assert sizes or len(page.inner_text(f"{card} .lens-says")) > 20
