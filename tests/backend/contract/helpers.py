@@ -25,6 +25,24 @@ def finish(events):
     return last.capture
 
 
+def answered(model, question=QUESTION, sampling=GREEDY):
+    """The capture of a question about the picture, made once for all tests that only look at it."""
+    return _once(model, "understand", PICTURE, question, sampling)
+
+
+def drawn_once(model, prompt, sampling):
+    """The capture of a drawing, made once for all tests that only look at it."""
+    return _once(model, "generate", prompt, sampling)
+
+
+def _once(model, verb, *asked):
+    kept = vars(model).setdefault("captures_of_tests", {})
+    key = (verb, *asked[-2:])
+    if key not in kept:
+        kept[key] = finish(getattr(model, verb)(*asked))
+    return kept[key]
+
+
 def tokens_of(capture, group):
     return [t for t, g in zip(capture.tokens, capture.token_groups, strict=True) if g == group]
 

@@ -8,14 +8,14 @@ import pytest
 from aia.intensity import Group
 from backend.interface import Cancelled, Finished, PictureGrown, UserError
 from backend.kept.captures import Sampling
-from tests.backend.contract.helpers import eager_attention, finish, squeeze, tokens_of
+from tests.backend.contract.helpers import drawn_once, eager_attention, finish, squeeze, tokens_of
 
 PROMPT = "a red circle"
 GUIDED = Sampling(seed=3, guidance=2.5)
 
 
 def test_every_token_of_a_drawing_prompt_has_the_right_group(drawing, family_of):
-    capture = finish(drawing.generate(PROMPT, GUIDED))
+    capture = drawn_once(drawing, PROMPT, GUIDED)
     assert squeeze("".join(tokens_of(capture, Group.PROMPT))) == squeeze(PROMPT)
     for group in (Group.BOS, Group.BOI):
         marker = family_of(drawing).MARKERS.get(group)
@@ -34,7 +34,7 @@ def test_a_drawing_prompt_that_repeats_template_words_is_still_found(drawing):
 def test_every_patch_has_the_row_that_chose_it(drawing):
     prefill = drawing.drawing_prefill(PROMPT)
     codes = list(drawing.image_codes(prefill, GUIDED))
-    capture = finish(drawing.generate(PROMPT, GUIDED))
+    capture = drawn_once(drawing, PROMPT, GUIDED)
     rows, columns = capture.grid
     assert capture.patch_rows.shape == (rows * columns,)
     made = [drawing.describe_code(code) for code in codes]
@@ -46,7 +46,7 @@ def test_every_patch_has_the_row_that_chose_it(drawing):
 
 
 def test_masses_equal_whole_attention_maps_of_an_uncached_pass_in_both_branches(drawing, family_of):
-    capture = finish(drawing.generate(PROMPT, GUIDED))
+    capture = drawn_once(drawing, PROMPT, GUIDED)
     prefill = drawing.drawing_prefill(PROMPT)
     codes = list(drawing.image_codes(prefill, GUIDED))
     with eager_attention(drawing):
@@ -97,7 +97,7 @@ def test_drawings_stream_row_by_row(drawing):
 
 
 def test_without_guidance_there_is_one_branch(drawing):
-    assert finish(drawing.generate(PROMPT, Sampling(guidance=1.0))).mass.shape[0] == 1
+    assert drawn_once(drawing, PROMPT, Sampling(guidance=1.0)).mass.shape[0] == 1
 
 
 def test_cancelling_a_drawing_stops_between_tokens(drawing):

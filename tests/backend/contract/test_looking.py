@@ -8,7 +8,7 @@ import torch
 
 from backend.interface import UserError
 from backend.kept.captures import Sampling
-from tests.backend.contract.helpers import GREEDY, PICTURE, QUESTION, eager_attention, finish
+from tests.backend.contract.helpers import PICTURE, QUESTION, answered, drawn_once, eager_attention
 
 PROMPT = "a red circle"
 GUIDED = Sampling(seed=3, guidance=2.5)
@@ -20,7 +20,7 @@ def every_row(capture):
 
 
 def test_heads_of_an_answer_have_the_captured_mean(seeing):
-    capture = finish(seeing.understand(PICTURE, QUESTION, GREEDY))
+    capture = answered(seeing)
     found = seeing.look_again(capture, every_row(capture))
     assert found.drawn is None and found.cross.shape == (capture.layers, capture.heads, *capture.cross.shape[1:])
     np.testing.assert_allclose(found.cross.mean(1), capture.cross, atol=CLOSE)
@@ -31,7 +31,7 @@ def test_heads_of_an_answer_have_the_captured_mean(seeing):
 
 
 def test_heads_of_an_answer_are_those_of_whole_attention_maps(random_seeing):
-    capture = finish(random_seeing.understand(PICTURE, QUESTION, GREEDY))
+    capture = answered(random_seeing)
     prefill = random_seeing.prefill(QUESTION, PICTURE)
     ids = torch.cat([prefill.ids, torch.from_numpy(capture.made_ids).long()])
     groups = torch.cat([prefill.groups, prefill.groups.new_full((len(capture.made_ids),), 7)])
@@ -45,7 +45,7 @@ def test_heads_of_an_answer_are_those_of_whole_attention_maps(random_seeing):
 
 
 def test_heads_of_a_drawing_are_those_of_whole_attention_maps(drawing, family_of):
-    capture = finish(drawing.generate(PROMPT, GUIDED))
+    capture = drawn_once(drawing, PROMPT, GUIDED)
     prefill = drawing.drawing_prefill(PROMPT)
     with eager_attention(drawing):
         maps = family_of(drawing).draw_uncached(drawing, prefill, GUIDED, capture.made_ids.tolist())[0]
@@ -61,7 +61,7 @@ def test_heads_of_a_drawing_are_those_of_whole_attention_maps(drawing, family_of
 
 
 def test_a_patch_of_a_drawing_looks_at_earlier_patches_only(drawing):
-    capture = finish(drawing.generate(PROMPT, GUIDED))
+    capture = drawn_once(drawing, PROMPT, GUIDED)
     rows, columns = capture.grid
     assert capture.drawn.shape == (capture.layers, len(capture.query_positions), rows * columns)
     chose = capture.drawn[:, capture.patch_rows]  # [L, P, P]
@@ -72,7 +72,7 @@ def test_a_patch_of_a_drawing_looks_at_earlier_patches_only(drawing):
 
 
 def test_a_capture_without_token_ids_is_decoded_again(seeing):
-    capture = finish(seeing.understand(PICTURE, QUESTION, GREEDY))
+    capture = answered(seeing)
     old = dataclasses.replace(capture, made_ids=None)
     np.testing.assert_array_equal(seeing.look_again(old, range(2)).cross, seeing.look_again(capture, range(2)).cross)
     if len(capture.made_ids) > 1:
@@ -82,14 +82,14 @@ def test_a_capture_without_token_ids_is_decoded_again(seeing):
 
 
 def test_a_drawing_without_token_ids_is_drawn_again(drawing):
-    capture = finish(drawing.generate(PROMPT, GUIDED))
+    capture = drawn_once(drawing, PROMPT, GUIDED)
     old = dataclasses.replace(capture, made_ids=None)
     again, kept = (drawing.look_again(one, range(3, 5)).drawn for one in (old, capture))
     np.testing.assert_array_equal(again, kept)
 
 
 def test_rows_heads_and_prompts_that_there_are_not_are_refused(random_seeing):
-    capture = finish(random_seeing.understand(PICTURE, QUESTION, GREEDY))
+    capture = answered(random_seeing)
     count = len(capture.query_positions)
     for rows in (range(0), range(count, count + 1), range(-1, 1), range(0, 2, 2)):
         with pytest.raises(UserError, match="Expected rows"):

@@ -11,11 +11,20 @@ from aia.intensity import Group, group_index
 from backend.interface import Cancelled, Finished, TextGrown, UserError
 from backend.kept.captures import Sampling
 from backend.models.specs import Precision
-from tests.backend.contract.helpers import GREEDY, PICTURE, QUESTION, eager_attention, finish, squeeze, tokens_of
+from tests.backend.contract.helpers import (
+    GREEDY,
+    PICTURE,
+    QUESTION,
+    answered,
+    eager_attention,
+    finish,
+    squeeze,
+    tokens_of,
+)
 
 
 def test_every_token_of_a_question_has_the_right_group(seeing, family_of):
-    capture = finish(seeing.understand(PICTURE, QUESTION, GREEDY))
+    capture = answered(seeing)
     for group in (Group.BOS, Group.BOI, Group.EOI):
         marker = family_of(seeing).MARKERS.get(group)
         assert tokens_of(capture, group) == ([marker] if marker else []), group
@@ -25,7 +34,7 @@ def test_every_token_of_a_question_has_the_right_group(seeing, family_of):
 
 
 def test_the_image_is_one_run_of_tokens_with_the_last_apart_and_a_position_for_every_patch(seeing):
-    capture = finish(seeing.understand(PICTURE, QUESTION, GREEDY))
+    capture = answered(seeing)
     places = [i for i, g in enumerate(capture.token_groups) if g in (Group.IMAGE, Group.IMAGE_LAST)]
     assert places == list(range(places[0], places[-1] + 1))
     assert [i for i, g in enumerate(capture.token_groups) if g == Group.IMAGE_LAST] == places[-1:]
@@ -42,7 +51,7 @@ def test_a_question_that_repeats_template_words_is_still_found(seeing):
 
 
 def test_masses_sum_to_one_and_rows_are_the_fed_back_tokens(seeing):
-    capture = finish(seeing.understand(PICTURE, QUESTION, GREEDY))
+    capture = answered(seeing)
     np.testing.assert_allclose(capture.mass.sum(-1), 1, atol=1e-5)
     positions = capture.query_positions
     assert all(capture.token_groups[p] == Group.GENERATED for p in positions[1:])
@@ -51,7 +60,7 @@ def test_masses_sum_to_one_and_rows_are_the_fed_back_tokens(seeing):
 
 
 def test_masses_and_tokens_are_those_of_an_uncached_pass_with_whole_attention_maps(seeing):
-    capture = finish(seeing.understand(PICTURE, QUESTION, GREEDY))
+    capture = answered(seeing)
     prefill = seeing.prefill(QUESTION, PICTURE)
     made = list(seeing.answer_tokens(prefill, GREEDY))
     fed = made[: len(capture.query_positions) - 1]
@@ -73,7 +82,7 @@ def test_masses_and_tokens_are_those_of_an_uncached_pass_with_whole_attention_ma
 
 def test_streamed_answers_equal_transformers_batched_generation(seeing):
     prompts = [QUESTION, "how many objects are there?", "describe the image."]
-    streamed = [finish(seeing.understand(PICTURE, p, GREEDY)).text for p in prompts]
+    streamed = [answered(seeing, p).text for p in prompts]
     assert streamed == seeing.answer_batch([PICTURE] * 3, prompts, GREEDY.max_new_tokens)
 
 
