@@ -36,11 +36,12 @@ class Distance:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Pearson's r in -1…1 and its 95 % interval; NaN where there is none."""
+    """Pearson's r in -1…1 and its 95 % interval, NaN where there is none; how often samples were drawn anew for it."""
 
     r: float
     low: float
     high: float
+    resamples: int = 0
 
 
 def summarise_curves(intensities: np.ndarray) -> Curve:
@@ -92,7 +93,8 @@ def task_correlation(
     generation [N, L], understanding [M, L]. The interval is a percentile bootstrap: both sets of samples are drawn
     anew, each with replacement, `resamples` times; layers stay. So it says how much r depends on which samples
     were measured, not how it would be for another model. Fewer than 3 layers or a constant mean curve have no
-    correlation: r, low and high are NaN. With one sample on a side there is no interval: low and high are NaN.
+    correlation: r, low and high are NaN. With one sample on a side there is no interval: low and high are NaN,
+    and `resamples` is 0.
 
     Raises: ValueError as `summarise_curves`, or for sets of different numbers of layers.
     """
@@ -109,7 +111,17 @@ def task_correlation(
     if not drawn.size:
         return Correlation(r, math.nan, math.nan)
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return Correlation(r, float(low), float(high))
+    return Correlation(r, float(low), float(high), resamples)
+
+
+def without_each_layer(generation: np.ndarray, understanding: np.ndarray) -> np.ndarray:
+    """How much `task_correlation` hangs on single layers: mean curves [L] twice → r float64 [L] without that layer.
+
+    NaN where what is left has no correlation.
+    """
+    kept = ~np.eye(len(generation), dtype=bool)
+    parts = [np.stack([np.asarray(curve, np.float64)[row] for row in kept]) for curve in (generation, understanding)]
+    return correlate_curves(*parts)
 
 
 def _measured_rows(intensities: np.ndarray) -> np.ndarray:

@@ -38,6 +38,12 @@ from app.guard.values import CheckedBlocks
 from app.library.api import add_library_endpoints
 from app.library.files import export_route
 from app.library.page import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
+from app.measure.api import add_measure_endpoints
+from app.measure.export import data_route
+from app.measure.page import MEASURE_ID, MEASURE_TAB, Measure
+from app.measure.request import MeasureRequests
+from app.measure.shelf import Shelf
+from app.measure.views import DATA_URL
 from app.people import PeoplesBlocks, WhoAsks, login_check
 from app.rules import rules_of
 from app.security import SameOriginOnly
@@ -51,6 +57,7 @@ from backend.kept.knockouts import Knockouts
 from backend.kept.library import Library
 from backend.kept.library_files import LibraryFiles
 from backend.matters import Matters
+from backend.measuring.runs import Measures, measures_beside
 from backend.models.specs import ASSETS
 from backend.people.accounts import Accounts
 from backend.people.quotas import Quotas
@@ -63,6 +70,7 @@ STYLES = (
     "finetune.css",
     "tune_form.css",
     "compare.css",
+    "measure.css",
     "library.css",
     "closer.css",
     "space.css",
@@ -131,9 +139,18 @@ class Page(CheckedBlocks, PeoplesBlocks):
 ONE_PERSON = Settings()
 
 
-def build_app(engine: Engine, runs: Runs, settings: Settings = ONE_PERSON, quotas: Quotas | None = None) -> gr.Blocks:
-    """The page with its endpoints. Makes the capture that a first visit sees, unless it is stored."""
-    rules = rules_of(settings, has_gpu(), quotas)
+def build_app(
+    engine: Engine,
+    runs: Runs,
+    settings: Settings = ONE_PERSON,
+    quotas: Quotas | None = None,
+    measures: Measures | None = None,
+) -> gr.Blocks:
+    """The page with its endpoints. Makes the capture that a first visit sees, unless it is stored.
+
+    `measures` lie beside the runs unless told otherwise.
+    """
+    rules, measures = rules_of(settings, has_gpu(), quotas), measures or measures_beside(runs)
     with Page(
         title="AIA Lens",
         analytics_enabled=False,
@@ -145,6 +162,7 @@ def build_app(engine: Engine, runs: Runs, settings: Settings = ONE_PERSON, quota
         things = Comparables(engine.store, runs)
         library = Library(things)
         requests = Requests(runs, runs.folder.parent, engine.specs, rules)
+        shelf, asked = Shelf(measures, things.measurements), MeasureRequests(measures, requests)
         with gr.Row(elem_id="lens-header"):
             gr.HTML('<h1 class="lens-mark">AIA Lens</h1>', apply_default_css=False, elem_id="lens-name")
             state = gr.HTML(state_html(engine.state()), apply_default_css=False, elem_id="lens-state", js_on_load=None)
@@ -153,15 +171,19 @@ def build_app(engine: Engine, runs: Runs, settings: Settings = ONE_PERSON, quota
             with gr.Tab("Explore", id="explore") as explore_tab:
                 explore.build(blocks, state, rules)
             with gr.Tab(TAB, id=ID) as finetune_tab:
-                Finetune(requests, things).build(blocks, tabs, explore_tab, finetune_tab)
+                finetune = Finetune(requests, things)
+                finetune.build(blocks, tabs, explore_tab, finetune_tab)
             with gr.Tab(COMPARE_TAB, id=COMPARE_ID) as compare_tab:
                 Compare(things).build(blocks, tabs, compare_tab)
+            with gr.Tab(MEASURE_TAB, id=MEASURE_ID) as measure_tab:
+                Measure(asked, shelf, engine.store).build(blocks, tabs, measure_tab, finetune)
             with gr.Tab(LIBRARY_TAB, id=LIBRARY_ID) as library_tab:
                 LibraryPage(library, rules).build(blocks, tabs, library_tab)
         add_endpoints(engine, rules)
         add_run_endpoints(requests)
         add_tune_endpoints(requests, things)
         add_compare_endpoint(things)
+        add_measure_endpoints(asked, shelf)
         add_library_endpoints(library, rules)
     return blocks
 
@@ -169,7 +191,9 @@ def build_app(engine: Engine, runs: Runs, settings: Settings = ONE_PERSON, quota
 def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     """Everything for `Blocks.launch`: look, address, limits, our own routes, and what keeps strangers out."""
     stream = Stream(engine, load_samples())
-    things = Comparables(engine.store, Runs(settings.runs))
+    runs = Runs(settings.runs)
+    things = Comparables(engine.store, runs)
+    shelf = Shelf(measures_beside(runs), things.measurements)
     files = LibraryFiles(Library(things))
     closer = Closer(things, READERS | space_sources(engine.look) | tasks_sources(things.measurements))
     matters = MattersRoute(Matters(engine, Knockouts(settings.knockouts)), closer.find)
@@ -177,6 +201,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
         Route(f"/{PLOTLY_URL}", serve_plotly),
         Route(f"/{RUN_URL}", stream.respond, methods=["POST"]),
         Route(f"/{EXPORT_URL}", export_route(files)),
+        Route(f"/{DATA_URL}", data_route(shelf)),
         Route(f"/{CLOSER_URL}/{{view}}", closer.respond),
         Route(f"/{MATTERS_URL}", matters.respond, methods=["POST"]),
     ]

@@ -17,6 +17,10 @@ ZERO_GPU = (
     "Fine-tuning is off here: this Space has a GPU for moments only (ZeroGPU) and ends what runs in the background. "
     "Duplicate it with a CPU or a GPU of its own, or run AIA Lens on your machine."
 )
+ZERO_GPU_MEASURING = (
+    "Measuring is off here: this Space has a GPU for moments only (ZeroGPU) and ends what runs in the background. "
+    "Duplicate it with a CPU or a GPU of its own, or run AIA Lens on your machine."
+)
 OFF = "Fine-tuning is off on this page. Run AIA Lens on your own machine to fine-tune: `make app` is all it takes."
 TINY_IN_DEMO = (
     "On this demo only models that come with the program are fine-tuned, and this is a larger one; choose tiny-janus, "
@@ -26,7 +30,9 @@ NO_GPU = (
     "This Space has no GPU, which fine-tuning a model of this size needs; choose tiny-janus, which trains on a CPU, or "
     "duplicate the Space with a GPU."
 )
-NOT_IN_DEMO = "This demo takes in no files for its library or for fine-tuning; run AIA Lens on your own machine."
+NOT_IN_DEMO = (
+    "This demo takes in no files for its library, for fine-tuning or measuring; run AIA Lens on your own machine."
+)
 NO_UNLOADING = "The model stays loaded here, since others use it, too."
 
 
@@ -36,7 +42,8 @@ class Rules:
 
     tuning: str = ""
     tuning_large: str = ""  # of models that do not come with the program
-    bringing_in: str = ""  # files for the library, and data sets
+    measuring: str = ""  # many samples in the background
+    bringing_in: str = ""  # files for the library, data sets and prompts
     unloading: str = ""
     room: Callable[[int], None] = lambda more_bytes: None  # raises `UserError` where a person may keep no more
 
@@ -61,6 +68,7 @@ def rules_of(settings: Settings, has_gpu: bool, quotas: Quotas | None = None) ->
     return Rules(
         tuning=ZERO_GPU if settings.zero_gpu else OFF if settings.tuning == "off" else "",
         tuning_large=large,
+        measuring=ZERO_GPU_MEASURING if settings.zero_gpu else "",
         bringing_in=NOT_IN_DEMO if settings.demo else "",
         unloading=NO_UNLOADING if settings.apart else "",
         room=quotas.check_disk if quotas else ALL.room,

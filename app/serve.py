@@ -23,6 +23,9 @@ from backend.finetuning.memory import training_memory
 from backend.interface import UserError
 from backend.kept.bundles import Bundles
 from backend.kept.measurements import Measurements
+from backend.measuring.config import MeasureConfig
+from backend.measuring.runs import measures_beside
+from backend.models.loading_memory import loading_memory
 from backend.people.accounts import Accounts
 from backend.people.captures import PeoplesCaptures
 from backend.people.queue import FairQueue
@@ -64,8 +67,10 @@ def serve(**flags: Any) -> None:
     from app.layout import build_app, launch_options  # gradio takes seconds to import; bad settings fail before
 
     runs, quotas = make_runs(engine, settings)
-    page = build_app(engine, runs, settings, quotas)
-    keep_ticking(runs)
+    measures = measures_beside(runs, room_maker(engine))
+    quotas.runs += (measures.list,)
+    page = build_app(engine, runs, settings, quotas, measures)
+    keep_ticking(runs, measures)
     try:
         page.launch(**launch_options(engine, settings))
     except OSError as error:
@@ -85,12 +90,16 @@ def check_accounts(settings: Settings) -> None:
         )
 
 
-def room_maker(engine: Engine) -> Callable[[TrainingConfig], bool]:
+def room_maker(engine: Engine) -> Callable[[TrainingConfig | MeasureConfig], bool]:
     """What lets the page's model go where a run that is about to start needs its memory → whether that may start."""
 
-    def make_room(config: TrainingConfig) -> bool:
+    def make_room(config: TrainingConfig | MeasureConfig) -> bool:
         try:
-            needed = training_memory(config, engine.spec(config.model)).total
+            spec = engine.spec(config.model)
+            if isinstance(config, MeasureConfig):
+                needed = sum(part.bytes for part in loading_memory(spec, config.precision).values())
+            else:
+                needed = training_memory(config, spec).total
         except UserError:  # a model that is not known here: the run itself says so
             return True
         return engine.make_room(needed)
@@ -98,15 +107,16 @@ def room_maker(engine: Engine) -> Callable[[TrainingConfig], bool]:
     return make_room
 
 
-def keep_ticking(runs: Runs) -> None:
+def keep_ticking(*rooms: Runs) -> None:
     """Start queued runs and notice ended ones every few seconds, from a thread that ends with the server."""
 
     def tick() -> None:
         while not over.wait(TICK_SECONDS):
-            try:
-                runs.tick()
-            except Exception:  # whatever it was, the queue goes on
-                logging.getLogger(__name__).exception("a look at the runs failed")
+            for runs in rooms:
+                try:
+                    runs.tick()
+                except Exception:  # whatever it was, the queue goes on
+                    logging.getLogger(__name__).exception("a look at the runs failed")
 
     over = threading.Event()
     threading.Thread(target=tick, name="runs", daemon=True).start()

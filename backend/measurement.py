@@ -108,8 +108,8 @@ def make_report(
 ) -> dict:
     """Rows as plain data: `model`, `seed`, `samples` (asked for); each task of the rows, see `describe_task`.
 
-    With both tasks also `correlation`: r, low, high of `aia.curves.task_correlation` by the definition asked for, None
-    where there is none. Raises `UserError` for fewer than two samples with answer tokens.
+    With both tasks also `correlation`: r, low, high, resamples of `aia.curves.task_correlation` by the definition asked
+    for, None where there is none. Raises `UserError` for fewer than two samples with answer tokens.
     """
     report: dict = {"model": model, "seed": seed, "samples": samples}
     for task in (t for t in Task if t in rows):
@@ -117,7 +117,8 @@ def make_report(
     if len(rows) == len(Task):
         curves = (np.stack([r.intensity(definition) for r in rows[t]]) for t in (Task.GENERATION, Task.UNDERSTANDING))
         found = task_correlation(*curves, seed=seed)
-        report["correlation"] = {name: round_finite(value) for name, value in asdict(found).items()}
+        rounded = {name: round_finite(value) for name, value in asdict(found).items()}
+        report["correlation"] = rounded | {"resamples": found.resamples}
     return report
 
 

@@ -163,10 +163,10 @@ def print_report(report: dict) -> None:
         typer.echo(f"correlation of the two curves over layers: {say_correlation(**report['correlation'])}")
 
 
-def say_correlation(r: float | None, low: float | None, high: float | None) -> str:
+def say_correlation(r: float | None, low: float | None, high: float | None, resamples: int = 0) -> str:
     if r is None:
         return "none, since a curve is flat or has fewer than 3 layers"
-    return f"{r:+.2f}" + ("" if low is None else f" (95 % {low:+.2f} to {high:+.2f})")
+    return f"{r:+.2f}" + ("" if low is None else f" (95 % {low:+.2f} to {high:+.2f}, {resamples:,} resamples)")
 
 
 def choice(what: str, value: str, known: list[str]) -> str:

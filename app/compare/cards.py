@@ -39,7 +39,7 @@ def numbers_card(series: Sequence[Series]) -> str:
             rows.append((words.short_label(one, letters), task.value, f"{one.mean.mean():.3f}", distance, loss))
     targets, losses = (any(row[column] != "–" for row in rows) for column in (3, 4))
     columns = ["curve", "task", "mean intensity", *["mean |I − T|"] * targets, *["AIA loss"] * losses]
-    table = _table(columns, [row[: len(columns)] for row in rows])
+    table = make_table(columns, [row[: len(columns)] for row in rows])
     said = [words.describe_correlation(words.short_label(one, letters), r) for one, r in find_correlations(series)]
     notes = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
     if notes:
@@ -48,7 +48,7 @@ def numbers_card(series: Sequence[Series]) -> str:
             f"from means alone, so without an interval.</p><ul>{notes}</ul>"
         )
     subtitle = words.describe_columns(targets, losses)
-    return _card("Numbers", subtitle, table + notes)
+    return make_card("Numbers", subtitle, table + notes)
 
 
 def scores_card(series: Sequence[Series]) -> str:
@@ -62,11 +62,11 @@ def scores_card(series: Sequence[Series]) -> str:
         if found:
             kinds = list(dict.fromkeys(["overall", *(k for score in found.values() for k in score.get("by_kind", {}))]))
             rows = [[kind, *(words.format_score(found.get(label) or {}, kind) for label in labels)] for kind in kinds]
-            tables.append(_table([task.value, *labels], rows))
+            tables.append(make_table([task.value, *labels], rows))
     if not tables:
         return ""
     subtitle = "Share of right answers and of drawings read back as asked for, with 95 % intervals, on held-out scenes."
-    return _card("Scores", subtitle, "".join(tables))
+    return make_card("Scores", subtitle, "".join(tables))
 
 
 def outputs_card(series: Sequence[Series]) -> str:
@@ -78,7 +78,7 @@ def outputs_card(series: Sequence[Series]) -> str:
     prompts = {s.output.prompt for s in made}
     cells = "".join(_output(one, words.short_label(one, letters)) for one in made)
     subtitle = "The same prompt." if len(prompts) == 1 else "Different prompts: curves may differ for that alone."
-    return _card("What they made", subtitle, f'<div class="lens-outputs">{cells}</div>')
+    return make_card("What they made", subtitle, f'<div class="lens-outputs">{cells}</div>')
 
 
 def _output(one: Series, label: str) -> str:
@@ -91,14 +91,14 @@ def _output(one: Series, label: str) -> str:
     )
 
 
-def _card(title: str, subtitle: str, body: str) -> str:
+def make_card(title: str, subtitle: str, body: str) -> str:
     return (
         f'<section class="lens-card" aria-label="{escape(title, quote=True)}"><h2>{escape(title)}</h2>'
         f'<p class="lens-sub">{escape(subtitle)}</p>{body}</section>'
     )
 
 
-def _table(columns: Sequence[str], rows: Rows) -> str:
+def make_table(columns: Sequence[str], rows: Rows) -> str:
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -53,9 +53,9 @@ def make_overlay_figure(series: Sequence[Series], letters: Letters) -> dict[str,
             for trace in _series_traces(one, rank_in(one, series), label, by_depth):
                 first = trace["name"] == label and label not in named
                 named |= {label} if first else set()
-                data.append(trace | {"legendgroup": label, "showlegend": first} | _axes(column))
-    across = _depth_axis() if by_depth else layer_axis(series[0].layers if series else 1)
-    layout = _layout(HEIGHT, [across] * len(tasks), [share_axis()] * len(tasks), [TITLES[t] for t in tasks], tasks)
+                data.append(trace | {"legendgroup": label, "showlegend": first} | axes_of(column))
+    across = depth_axis() if by_depth else layer_axis(series[0].layers if series else 1)
+    layout = lay_out(HEIGHT, [across] * len(tasks), [share_axis()] * len(tasks), [TITLES[t] for t in tasks], tasks)
     if by_depth:
         layout["hovermode"] = "closest"
     return {"data": data, "layout": layout}
@@ -134,7 +134,7 @@ def make_difference_figure(pairs: Sequence[Pair], letters: Letters) -> dict[str,
                 "hovertemplate": f"{names[0]} %{{customdata[0]:.3f}}<br>{names[1]} %{{customdata[1]:.3f}}"
                 "<br>difference %{y:+.3f}<extra></extra>",
             }
-            | _axes(column)
+            | axes_of(column)
         )
     up = make_axis("difference of intensity", standoff=10) | {
         "range": [-most * 1.04, most * 1.04],
@@ -149,7 +149,7 @@ def make_difference_figure(pairs: Sequence[Pair], letters: Letters) -> dict[str,
     ]
     same = [f", {p.first.task}" if p.first.task == p.second.task else "" for p in pairs]
     titles = [f"{trace['name']}{task}" for trace, task in zip(data, same, strict=True)]
-    layout = _layout(DIFFERENCE_HEIGHT, across, [up] * len(pairs), titles, [p.first.task for p in pairs])
+    layout = lay_out(DIFFERENCE_HEIGHT, across, [up] * len(pairs), titles, [p.first.task for p in pairs])
     return {"data": data, "layout": layout | {"bargap": 0.35}}
 
 
@@ -180,7 +180,7 @@ def make_heads_figure(difference: np.ndarray, most: float, labels: tuple[str, st
     step = 1 if heads <= 16 else 4
     up = make_axis("head", standoff=10) | {"tickvals": list(range(1, heads + 1, step)), "showgrid": False, "ticks": ""}
     across = layer_axis(layers) | {"range": [0.5, layers + 0.5], "showline": False, "showspikes": False, "ticks": ""}
-    layout = _layout(min(70 + 26 * heads, 420), [across], [up], [], []) | {"hovermode": "closest"}
+    layout = lay_out(min(70 + 26 * heads, 420), [across], [up], [], []) | {"hovermode": "closest"}
     layout["margin"] |= {"t": 6}
     return {"data": [cells], "layout": layout}
 
@@ -199,17 +199,19 @@ def round_limit(most: float) -> float:
 # --- all ---
 
 
-def _axes(column: int) -> dict[str, str]:
+def axes_of(column: int) -> dict[str, str]:
+    """What a trace says to be in the plot of that column, from 0."""
     return {} if column == 0 else {"xaxis": f"x{column + 1}", "yaxis": f"y{column + 1}"}
 
 
-def _depth_axis() -> dict[str, Any]:
+def depth_axis() -> dict[str, Any]:
+    """The horizontal axis of models with different numbers of layers."""
     at = [0, 0.25, 0.5, 0.75, 1]
     axis = layer_axis(1) | {"range": [0, 1], "showspikes": False, "tickvals": at, "ticktext": list(map(str, at))}
     return axis | make_axis("depth (0: first layer, 1: last)", standoff=8)
 
 
-def _layout(
+def lay_out(
     height: int, across: list[dict[str, Any]], up: list[dict[str, Any]], titles: list[str], tasks: Sequence[Task]
 ) -> dict[str, Any]:
     """One plot, or two beside each other, with words above each."""

@@ -12,7 +12,7 @@ function say(sentence) {
 }
 
 function show(value) {
-  if (!value || value.rows) return; // our own
+  if (!value || value.rows || value.text) return; // our own
   chosen = {};
   hint.textContent = HINT;
   say(value.message);
@@ -21,27 +21,31 @@ function show(value) {
 function take(files) {
   say("");
   for (const file of files) {
-    const kind = /\.zip$/i.test(file.name) ? "images" : /\.jsonl?$/i.test(file.name) ? "rows" : null;
-    if (!kind) return say(`Expected a JSON or JSONL file and a ZIP, got “${file.name}”; choose these two.`);
+    const kind = /\.zip$/i.test(file.name) ? "images" : /\.jsonl?$/i.test(file.name) ? "rows" : props.texts && /\.txt$/i.test(file.name) ? "text" : null;
+    const text = props.texts ? ", or a text file" : "";
+    if (!kind) return say(`Expected a JSON or JSONL file and a ZIP${text}, got “${file.name}”; choose ${text ? "such" : "these two"}.`);
     if (file.size > props.max_mib * 1048576) {
       const size = Math.round(file.size / 1048576);
       return say(`Expected a file of at most ${props.max_mib} MiB, got ${size} MiB in “${file.name}”; split it.`);
     }
     chosen[kind] = file;
   }
-  if (chosen.rows && chosen.images) return send();
+  if (chosen.text) return send(["text"]);
+  if (chosen.rows && chosen.images) return send(["rows", "images"]);
   if (chosen.rows) hint.textContent = `${chosen.rows.name} is here; now the ZIP of its images`;
   else if (chosen.images) hint.textContent = `${chosen.images.name} is here; now the JSON or JSONL file`;
 }
 
-async function send() {
-  hint.textContent = "Checking rows and images …";
+async function send(kinds) {
+  hint.textContent = kinds.length > 1 ? "Checking rows and images …" : "Checking prompts …";
   const asData = async (file) => {
     const { path } = await upload(file);
     return { path, orig_name: file.name, meta: { _type: "gradio.FileData" } };
   };
   try {
-    props.value = { rows: await asData(chosen.rows), images: await asData(chosen.images), message: null };
+    const sent = { rows: null, images: null, text: null, message: null };
+    for (const kind of kinds) sent[kind] = await asData(chosen[kind]);
+    props.value = sent;
     trigger("upload");
   } catch (error) {
     chosen = {};

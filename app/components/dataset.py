@@ -11,10 +11,11 @@ from app.components import load_script
 
 
 class DataFiles(GradioModel):
-    """What the field holds once both files are on the server; `message` is why they were refused."""
+    """What the field holds once both files, or a text alone, are on the server; `message` is why they were refused."""
 
     rows: FileData | None = None
     images: FileData | None = None
+    text: FileData | None = None
     message: str | None = None
 
 
@@ -23,12 +24,15 @@ class DataUpload(gr.HTML):
 
     data_model = DataFiles
 
-    def __init__(self, max_mib: int, **kwargs: Any):
+    def __init__(self, max_mib: int, texts: bool = False, **kwargs: Any):
+        """`texts`: whether a text file of prompts does as well."""
+        more = (",.txt", ", or a text file of prompts, one a line") if texts else ("", "")
         super().__init__(
-            html_template=_TEMPLATE,
+            html_template=_TEMPLATE.replace("@more", more[0]).replace("@hint", more[1]),
             js_on_load=load_script("dataset"),
             apply_default_css=False,
             max_mib=max_mib,
+            texts=texts,
             **kwargs,
         )
 
@@ -45,8 +49,8 @@ class DataUpload(gr.HTML):
 _TEMPLATE = """
 <div class="lens-dataset">
   <div class="lens-data-drop">
-    <input type="file" multiple accept=".json,.jsonl,.zip" aria-label="Choose rows and images" />
-    <span class="lens-hint">Drop or choose a JSON or JSONL file and a ZIP of its images</span>
+    <input type="file" multiple accept=".json,.jsonl,.zip@more" aria-label="Choose rows and images" />
+    <span class="lens-hint">Drop or choose a JSON or JSONL file and a ZIP of its images@hint</span>
   </div>
   <p class="lens-message" role="alert" hidden></p>
 </div>

@@ -381,14 +381,15 @@ Object.assign(
 
     // Buttons that save what `find` gives: { title, words, stem, maps }. A map, or anything else that can stand in a file,
     // has piece(width) → { title, width, height, draw(pen, theme, x, y), table() → { kind, head, rows } }.
-    function mapActions(holder, find) {
+    // `link` gives the query of the address to copy.
+    function mapActions(holder, find, link = () => lens.placed("explore")) {
       const what = () => ({ width: holder.closest(".lens-card").clientWidth, theme: themeOf(holder), ...find() });
       const save = (ending, blob) => lens.download(`${find().stem}.${ending}`, blob);
       holder.replaceChildren(
         lens.button("CSV", () => save("csv", new Blob([toCsv(what())], { type: "text/csv" }))),
         lens.button("PNG", async () => save("png", await toPng(what()))),
         lens.button("SVG", () => save("svg", new Blob([toSvg(what())], { type: "image/svg+xml" }))),
-        lens.copyButton(() => lens.placed("explore")),
+        lens.copyButton(link),
       );
     }
 

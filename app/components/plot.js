@@ -57,8 +57,9 @@ function drawActions() {
   );
   const files = view.files.map((file) =>
     lens.button(file.label, async () => {
-      const bytes = await (await fetch(`data:${file.mime};base64,${file.base64}`)).blob();
-      lens.download(file.name, bytes);
+      const answer = await fetch(file.url || `data:${file.mime};base64,${file.base64}`);
+      if (answer.ok) lens.download(file.name, await answer.blob());
+      else say(".lens-says", await answer.text());
     }),
   );
   part(".lens-actions").replaceChildren(...pictures, ...files, ...(view.link ? [lens.copyButton(() => view.link)] : []));

@@ -22,12 +22,13 @@ class Key:
 
 @dataclass(frozen=True)
 class BinaryFile:
-    """A file that the page makes when its button is clicked."""
+    """A file that the page makes when its button is clicked, or fetches from `url`."""
 
     label: str
     name: str
     mime: str
     base64: str
+    url: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@ const card = element.querySelector(".lens-run");
 const part = (name) => element.querySelector(name);
 let view = null;
 let offered = ""; // the buttons that are there
+const { tab, key } = card.dataset;
 
 function show(next) {
   view = next && next.id ? next : null;
   card.hidden = !view;
-  lens.place("finetune", "run=" + (view ? view.id : ""));
+  lens.place(tab, view ? view.link || key + "=" + view.id : key + "=");
   if (!view) return;
   if (renamed && renamed !== view.id) endName(false);
   card.dataset.run = view.id;
@@ -49,13 +50,13 @@ function drawActions() {
   offered = wanted;
   const run = view.id;
   const buttons = view.actions.map(({ name, label }) => lens.button(label, () => {
-    if (name === "delete") lens.chooseRun("");
+    if (name === "delete") lens.chooseRun(tab, "");
     trigger("act", { run, action: name });
   }));
   const links = view.links.map(({ label, query }) =>
     Object.assign(document.createElement("a"), { textContent: label, href: lens.address(lens.withTheme(query)) }),
   );
-  part(".lens-actions").replaceChildren(...links, ...buttons, lens.copyButton(() => "run=" + run));
+  part(".lens-actions").replaceChildren(...links, ...buttons, lens.copyButton(() => lens.placed(tab)));
 }
 
 // --- the name, changed in its place: Enter or leaving the field keeps it, Escape does not ---

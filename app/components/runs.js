@@ -2,6 +2,7 @@
 const card = element.querySelector(".lens-runs");
 const rows = element.querySelector(".lens-rows");
 const part = (name) => element.querySelector(name);
+const { tab } = card.dataset;
 let view = null;
 
 function show(next) {
@@ -33,7 +34,7 @@ function makeRow({ id }) {
 }
 
 function choose(run) {
-  lens.chooseRun(run);
+  lens.chooseRun(tab, run);
   trigger("choose", { run });
 }
 
@@ -58,7 +59,7 @@ rows.addEventListener("keydown", (event) => {
   choose(next.dataset.run);
 });
 part(".lens-undo button").addEventListener("click", () => {
-  lens.chooseRun(view.undo);
+  lens.chooseRun(tab, view.undo);
   trigger("undo", { run: view.undo });
 });
 watch("value", () => show(props.value));

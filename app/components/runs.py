@@ -37,8 +37,10 @@ class RunsView:
 class RunList(gr.HTML):
     """Value: a `RunsView`. Events: `choose` with `run`, `undo` with `run`."""
 
-    def __init__(self, **kwargs: Any):
-        super().__init__(html_template=_TEMPLATE, js_on_load=load_script("runs"), apply_default_css=False, **kwargs)
+    def __init__(self, tab: str, title: str, **kwargs: Any):
+        """`tab` is the one that the list is on."""
+        template = _TEMPLATE.replace("@tab", tab).replace("@title", title)
+        super().__init__(html_template=template, js_on_load=load_script("runs"), apply_default_css=False, **kwargs)
 
     def postprocess(self, value: RunsView | dict | None) -> dict | None:
         return asdict(value) if isinstance(value, RunsView) else value
@@ -48,11 +50,11 @@ class RunList(gr.HTML):
 
 
 _TEMPLATE = """
-<section class="lens-card lens-runs" aria-label="Runs" hidden>
-  <h2>Runs</h2>
+<section class="lens-card lens-runs" aria-label="@title" data-tab="@tab" hidden>
+  <h2>@title</h2>
   <p class="lens-message" role="alert" hidden></p>
   <p class="lens-undo" role="status" hidden><span></span> <button type="button">Undo</button></p>
   <p class="lens-sub lens-empty" hidden></p>
-  <div class="lens-rows" role="radiogroup" aria-label="Run shown below"></div>
+  <div class="lens-rows" role="radiogroup" aria-label="Shown below"></div>
 </section>
 """

@@ -89,7 +89,7 @@ window.lens = (() => {
   const queries = {};
   const besides = {}; // what other cards of a tab add to its query
   const asked = new URLSearchParams(location.search);
-  let tab = asked.has("library") ? "library" : asked.has("compare") ? "compare" : asked.has("run") ? "finetune" : "explore";
+  let tab = asked.has("library") ? "library" : asked.has("measure") ? "measure" : asked.has("compare") ? "compare" : asked.has("run") ? "finetune" : "explore";
   const address = (query) => location.pathname + (query ? "?" + query : "");
   const placed = (name) => (queries[name] && besides[name] ? queries[name] + "&" + besides[name] : queries[name]);
   function show(name) {
@@ -115,10 +115,10 @@ window.lens = (() => {
     return parameters.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
   }
 
-  // The run that was clicked: an answer still under way, about the one before, must not turn the page back to it.
-  let clicked = "";
-  const chooseRun = (run) => (clicked = run);
-  const watching = (watch) => (clicked ? { ...watch, run: clicked } : watch);
+  // What was clicked in a tab's list: an answer still under way, about the one before, must not turn the page back to it.
+  const clicked = {};
+  const chooseRun = (name, run) => (clicked[name] = run);
+  const watching = (name, watch) => (clicked[name] ? { ...watch, run: clicked[name] } : watch);
 
   // --- taking along ---
 

@@ -6,6 +6,7 @@ Handlers over the form's fields, each of them quick but the check of uploaded da
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -64,8 +65,7 @@ class Desk:
         gr.on(changes, self.on_estimate, form.values, form.estimate, trigger_mode="always_last", **QUICK)
 
     def _connect_targets(self, blocks: gr.Blocks, form: TuneForm) -> None:
-        fields, targets = form.fields, form.targets
-        around = [fields["model"], fields["start_from"], fields["definition"], targets.reference]
+        fields, targets, around = form.fields, form.targets, form.around
         chosen, drawn = [targets.choice, targets.table], [targets.preview, targets.message]
         anew = [blocks.load, targets.choice.input, fields["model"].change]
         gr.on(anew, self.on_choice, [*chosen, *around], [*drawn, targets.table], **QUICK)
@@ -163,6 +163,17 @@ class Desk:
         except UserError as error:
             return [gr.skip(), message_html(str(error)), gr.skip(), gr.skip()]
         return [self._view(fitted, *around), note_html(told), table_of(fitted, edited=True), OWN]
+
+    def fit_to(
+        self, source: str, tasks: Sequence[Task], choice: str, table: Any, stages: Any, *around: str
+    ) -> list[Any]:
+        """Fit the tasks that a thing has to it, as if it had been chosen on the form, and open the editor."""
+        chosen = [source if task in tasks else "" for task in TASKS]
+        lists = [
+            gr.update(choices=[KEEP, *self.known.fit_choices(task)], value=one)
+            for task, one in zip(TASKS, chosen, strict=True)
+        ]
+        return [*self.on_fit(choice, table, *chosen, stages, *around), *lists, gr.update(open=True)]
 
     def fit(
         self, targets: StageTargets, sources: dict[Task, str | None], stages: Any, definition: str

@@ -64,6 +64,23 @@ class TuneForm:
     def values(self) -> list[gr.components.Component]:
         return [*(self.fields[name] for name in NAMES), self.targets.table, self.control, self.name]
 
+    @property
+    def around(self) -> list[gr.components.Component]:
+        """What the chart of the targets depends on beside them."""
+        return [*(self.fields[name] for name in ("model", "start_from", "definition")), self.targets.reference]
+
+    @property
+    def fit_inputs(self) -> list[gr.components.Component]:
+        """What `Desk.fit_to` needs of the form."""
+        return [self.targets.choice, self.targets.table, self.targets.stages, *self.around]
+
+    @property
+    def fit_outputs(self) -> list[gr.components.Component]:
+        """What `Desk.fit_to` fills."""
+        targets = self.targets
+        fitted = [targets.preview, targets.message, targets.table, targets.choice]
+        return [*fitted, *targets.sources, targets.editor]
+
 
 def read_form(values: tuple[Any, ...]) -> tuple[dict[str, Any], bool, str]:
     """Settings as `Requests` takes them, whether there is to be a control, and a name."""

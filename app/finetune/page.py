@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.5
 ID, TAB = "finetune", "Fine-tune"
 _TURN_JS = f"(watch) => {{ lens.turnTo('{ID}'); return [watch]; }}"
-_POLL_JS = "(watch) => [lens.watching(watch)]"
-_START_JS = "(...values) => { lens.chooseRun(''); return values; }"
+_POLL_JS = f"(watch) => [lens.watching('{ID}', watch)]"
+_START_JS = f"(...values) => {{ lens.chooseRun('{ID}', ''); return values; }}"
 _LEAVE_JS = "() => { lens.turnTo('explore'); return []; }"
 
 
@@ -56,11 +56,11 @@ class Finetune:
         """Create the tab's content inside the current Gradio context, which is `tab`."""
         with gr.Row(elem_id="lens-tune", equal_height=False):
             with gr.Column(elem_id="lens-tune-form", scale=0):
-                form = make_tune_form(self.requests.specs, self.requests.rules)
+                form = self.form = make_tune_form(self.requests.specs, self.requests.rules)
             with gr.Column(elem_id="lens-tune-results"):
                 cards = [
-                    RunList(elem_id="lens-run-list"),
-                    RunCard(LONGEST_NAME, elem_id="lens-run-card"),
+                    RunList(ID, "Runs", elem_id="lens-run-list"),
+                    RunCard(LONGEST_NAME, ID, "run", "run", elem_id="lens-run-card"),
                     StepsChart("Layers against their targets", 300, elem_id="lens-layers"),
                     SampleSheet(SampleCells(self.runs, self.reader).fetch, elem_id="lens-sheet"),
                     StepsChart("Losses", 280, elem_id="lens-losses"),
@@ -108,20 +108,20 @@ class Finetune:
         return gr.skip() if event.value == TAB else gr.Timer(active=False)
 
     def on_choose(self, watch: Any, event: gr.EventData) -> list[Any]:
-        return self.show(Watch(_sent(event, "run"), read_watch(watch).seen))
+        return self.show(Watch(sent_text(event, "run"), read_watch(watch).seen))
 
     def on_act(self, watch: Any, event: gr.EventData) -> list[Any]:
         """Cancel, resume, rename or delete a run."""
-        told, run, action = replace(read_watch(watch), message=""), _sent(event, "run"), _sent(event, "action")
+        told, run, action = replace(read_watch(watch), message=""), sent_text(event, "run"), sent_text(event, "action")
         if action == "delete":
             return self._change(told, lambda: self._delete(run, told.seen))
         if action == "rename":
-            return self._change(told, lambda: self.runs.rename(run, _sent(event, "name")))
+            return self._change(told, lambda: self.runs.rename(run, sent_text(event, "name")))
         change = {"cancel": self.runs.cancel, "resume": self.runs.resume}.get(action)
         return self._change(told, lambda: change(run)) if change else self.show(told)
 
     def on_undo(self, watch: Any, event: gr.EventData) -> list[Any]:
-        told, run = read_watch(watch), _sent(event, "run")
+        told, run = read_watch(watch), sent_text(event, "run")
 
         def undo() -> Watch:
             self.runs.undelete(run)
@@ -160,7 +160,7 @@ class Finetune:
         return Watch("", seen, run, name_of(status))
 
 
-def _sent(event: gr.EventData, name: str) -> str:
+def sent_text(event: gr.EventData, name: str) -> str:
     """A text that a component sent along with its event."""
     sent = event._data if isinstance(event._data, dict) else {}
     return str(sent.get(name) or "")[:200]

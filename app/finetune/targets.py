@@ -56,6 +56,7 @@ class TargetFields:
     save: gr.Button
     download: gr.Button
     file: gr.JSON
+    editor: gr.Accordion  # which all but the choice and its chart are folded into
 
 
 def make_target_fields(spec: ModelSpec) -> TargetFields:
@@ -64,7 +65,9 @@ def make_target_fields(spec: ModelSpec) -> TargetFields:
     choice = gr.Dropdown([*TARGETS, OWN_CHOICE], value="auto", label="Targets", elem_id="lens-target-choice", **SELECT)
     preview = StepsChart("Targets", 190, elem_id="lens-targets", value=targets_view(targets, {}))
     plain: dict[str, Any] = {"apply_default_css": False, "js_on_load": None}
-    with gr.Accordion("Edit, fit or save targets", open=False, elem_classes="lens-fold", elem_id="lens-editor"):
+    with gr.Accordion(
+        "Edit, fit or save targets", open=False, elem_classes="lens-fold", elem_id="lens-editor"
+    ) as editor:
         reference = gr.Dropdown(
             reference_choices(), value="", label="Reference from the paper", elem_id="lens-reference", **SELECT
         )
@@ -76,7 +79,9 @@ def make_target_fields(spec: ModelSpec) -> TargetFields:
             save = gr.Button("Save", size="sm", elem_id="lens-targets-save")
             download = gr.Button("Download", size="sm", elem_id="lens-targets-download")
     file = gr.JSON({}, visible="hidden", elem_id="lens-targets-file")
-    return TargetFields(choice, preview, table, message, reference, sources, stages, fit, name, save, download, file)
+    return TargetFields(
+        choice, preview, table, message, reference, sources, stages, fit, name, save, download, file, editor
+    )
 
 
 def _make_fit_fields() -> tuple[tuple[gr.Dropdown, gr.Dropdown], gr.Number, gr.Button]:

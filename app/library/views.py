@@ -28,8 +28,8 @@ NAMES: dict[Kind, tuple[str, str]] = {
 TASKS = {Task.GENERATION: "drawing", Task.UNDERSTANDING: "answering"}
 ACCENTS = {Task.GENERATION: "gen", Task.UNDERSTANDING: "und"}
 NOTHING = (
-    "Nothing is kept yet. Ask or draw something in Explore, start a run in Fine-tune, measure a model with "
-    "“python -m app measure”, or import a file that another installation exported."
+    "Nothing is kept yet. Ask or draw something in Explore, start a run in Fine-tune, measure a model in "
+    "Measure, or import a file that another installation exported."
 )
 NONE_FOUND = "Nothing matches. Take a word out of the search, or choose All."
 STATES = {"queued": "waiting", "running": "running", "stopping": "stopping", "finished": "finished"}
@@ -158,6 +158,8 @@ def links_of(item: Item) -> list[tuple[str, str]]:
     links = []
     if item.kind == "capture":
         links.append(("Open in Explore", f"capture={own}"))
+    if item.kind == "measurement":
+        links.append(("Open in Measure", f"measure={own}"))
     if item.kind in ("run", "adapter"):
         links.append(("Open in Fine-tune", f"run={own}"))
     if item.things:

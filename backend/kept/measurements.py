@@ -108,6 +108,7 @@ class Correlated(Plain):
     r: float | None
     low: float | None
     high: float | None
+    resamples: Whole | None = None  # older files do not say
 
 
 class Report(Plain):

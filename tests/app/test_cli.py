@@ -104,7 +104,9 @@ def test_measure_prints_both_curves_and_writes_them_with_fitted_targets(folder):
         assert f"spread over samples, mean over layers: {part['spread']:.3f}" in done.stdout
     r, low, high = (report["correlation"][name] for name in ("r", "low", "high"))
     assert -1 <= low <= r <= high <= 1
-    assert f"correlation of the two curves over layers: {r:+.2f} (95 % {low:+.2f} to {high:+.2f})" in done.stdout
+    assert (
+        f"correlation of the two curves over layers: {r:+.2f} (95 % {low:+.2f} to {high:+.2f}, 1,000 res" in done.stdout
+    )
     targets = load_targets(folder / "t.json", 8)
     assert targets.name == "t" and len(targets.generation) == len(targets.understanding) == 2
     assert targets.as_table() in done.stdout
