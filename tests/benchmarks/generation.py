@@ -24,8 +24,8 @@ from transformers import DynamicCache, LlamaConfig, LlamaModel
 from aia.intensity import GROUPS, Group, group_index
 from aia.probe import ATTENTION_NAME, Probe, install
 from backend.families import load_model
-from backend.families.decoding import guide
-from backend.families.janus import JanusModel
+from backend.families.base import FamilyModel, Prefill
+from backend.families.decoding import positions_of
 from backend.kept.captures import Sampling
 from backend.models.specs import find_spec
 
@@ -39,7 +39,7 @@ def compare_ways(model_name: str, rounds: int) -> dict:
     """Tokens per second, ratio to "without capture" (median of rounds), peak memory; capture size by length."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     model = load_model(find_spec(model_name))
-    tokens = model.grid[0] * model.grid[1]
+    tokens = model.drawing_steps(model.drawing_prefill(PROMPT))[0]
     draw_once(model, "without capture"), draw_once(model, "usual way")  # warm up
     seconds = {way: [] for way in WAYS}
     for _ in range(rounds):
@@ -57,39 +57,42 @@ def compare_ways(model_name: str, rounds: int) -> dict:
     return {"model": model_name, "rounds": rounds, "threads": torch.get_num_threads(), "ways": ways} | measure_growth()
 
 
-def draw_once(model: JanusModel, way: str) -> float:
+def draw_once(model: FamilyModel, way: str) -> float:
     """Decode all image codes of one drawing that way; seconds."""
-    prefill = model.prefill(PROMPT)
+    prefill = model.drawing_prefill(PROMPT)
     started = time.perf_counter()
     if way == "usual way":
         draw_with_maps(model, prefill)
     else:
-        probe = model._probe(prefill, 2, (Group.PROMPT,)) if way == "with capture" else None  # as generate() does
+        probe = make_probe(model, prefill) if way == "with capture" else None
         codes = list(model.image_codes(prefill, SAMPLING, probe))
-        assert len(codes) == model.grid[0] * model.grid[1]
+        assert len(codes) == model.drawing_steps(prefill)[0]
         if probe is not None:
-            probe.mass(), probe.cross_attention()
+            probe.mass(), probe.cross_attention(), probe.grown_attention()
     return time.perf_counter() - started
 
 
-@torch.inference_mode()
-def draw_with_maps(model: JanusModel, prefill) -> torch.Tensor:
+def make_probe(model: FamilyModel, prefill: Prefill) -> Probe:
+    """The probe that `generate` looks on with."""
+    words = positions_of(prefill.groups, (Group.PROMPT,))
+    return Probe(model.branch_groups(prefill, SAMPLING), rows="last", cross=words, grown=True)
+
+
+def draw_with_maps(model: FamilyModel, prefill: Prefill) -> torch.Tensor:
     """The usual way: eager attention, every step's maps kept, summed at the end: intensity [L]."""
-    language = model.model.model.language_model
-    language.set_attn_implementation("eager")
-    generator = torch.Generator().manual_seed(SAMPLING.seed)
-    cache = DynamicCache(config=language.config)
-    embeds = model.model.get_input_embeddings()(model._branches(prefill, SAMPLING))
-    maps = []
-    for _ in range(model.grid[0] * model.grid[1]):
-        output = language(inputs_embeds=embeds, past_key_values=cache, use_cache=True, output_attentions=True)
-        maps.append(output.attentions)
-        scores = guide(model.model.model.generation_head(output.last_hidden_state[:, -1]), SAMPLING.guidance)
-        code = torch.multinomial(torch.softmax(scores[0].float(), -1), 1, generator=generator)
-        embeds = model.model.prepare_embeddings_for_image_generation(code.expand(len(embeds), 1))
-    language.set_attn_implementation(ATTENTION_NAME)
-    steps = [torch.stack([m[0, :, -1, : prefill.length].sum(-1).mean() for m in step]) for step in maps[1:]]
-    return torch.stack(steps).mean(0)
+    maps: list[torch.Tensor] = []
+    parts = [part for name, part in model.model.named_modules() if name.endswith("self_attn")]
+    hooks = [part.register_forward_hook(lambda _part, _given, made: maps.append(made[1])) for part in parts]
+    model.model.set_attn_implementation({model.language_config: "eager"})
+    try:
+        list(model.image_codes(prefill, SAMPLING))
+    finally:
+        model.model.set_attn_implementation({model.language_config: ATTENTION_NAME})
+        for hook in hooks:
+            hook.remove()
+    layers = model.text_config.num_hidden_layers
+    shares = torch.stack([m[0, :, -1, : prefill.length].sum(-1).mean() for m in maps[layers:]])  # without the prompt's
+    return shares.view(-1, layers).mean(0)
 
 
 def peak_memory_mib(model_name: str, way: str) -> float:

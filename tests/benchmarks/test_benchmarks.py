@@ -2,13 +2,28 @@
 
 import json
 
+import numpy as np
+import pytest
 from typer.testing import CliRunner
 
+from aia.intensity import Definition
 from app.cli import cli
+from backend.families import load_model
 from backend.interface import UserError
+from tests import checkpoints
+from tests.benchmarks import generation
 from tests.benchmarks.long_drawing import compare_long_drawing
 
 SMALL = {"width": 64, "inner": 96, "layers": 2, "heads": 4, "side": 4}
+
+
+@pytest.mark.parametrize("family", ["janus", "emu3"])
+def test_the_usual_way_of_the_drawing_benchmark_finds_what_a_capture_holds(family, tmp_path):
+    model = load_model(checkpoints.module_of(family).make(tmp_path))
+    assert all(generation.draw_once(model, way) > 0 for way in generation.WAYS)
+    *_, last = model.generate(generation.PROMPT, generation.SAMPLING)
+    found = generation.draw_with_maps(model, model.drawing_prefill(generation.PROMPT))
+    np.testing.assert_allclose(found, last.capture.intensity(Definition.FIGURE), atol=1e-5)
 
 
 def test_a_long_drawing_is_timed_both_ways():
