@@ -195,7 +195,8 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     things = Comparables(engine.store, runs)
     shelf = Shelf(measures_beside(runs), things.measurements)
     files = LibraryFiles(Library(things))
-    closer = Closer(things, READERS | space_sources(engine.look) | tasks_sources(things.measurements))
+    readers = READERS | space_sources(engine.look) | tasks_sources(things.measurements)
+    closer = Closer(things, readers, engine.unpacked)
     matters = MattersRoute(Matters(engine, Knockouts(settings.knockouts)), closer.find)
     routes = [
         Route(f"/{PLOTLY_URL}", serve_plotly),

@@ -20,6 +20,7 @@ from backend.families import load_model
 from backend.interface import CancelFlag, Event, Finished, Looks, Notice, Preparing, UnifiedModel, UserError, Waiting
 from backend.kept.captures import Capture, CaptureKey, Sampling
 from backend.kept.store import CaptureStore
+from backend.kept.unpacked import Unpacked
 from backend.models.downloads import at_hand, bring_here, fetched
 from backend.models.drawing_sizes import check_size, normal_size
 from backend.models.loading import interruptible
@@ -101,6 +102,7 @@ class Engine:
         self.find_adapter = find_adapter
         self.find_fine_tune = find_fine_tune
         self.store = store
+        self.unpacked = Unpacked(store)
         self.queue = queue or FairQueue()
         self._lock = threading.Lock()
         self._loaded: UnifiedModel | None = None
@@ -182,11 +184,8 @@ class Engine:
         return self._loaded
 
     def capture(self, capture_id: str) -> Capture:
-        """A stored capture. Raises `UserError` when the id is malformed or unknown."""
-        found = self.store.get(capture_id)
-        if found is None:
-            raise UserError(f"No capture “{capture_id}” is stored here; run its prompt again, or check the link.")
-        return found
+        """A stored capture. Raises `UserError` for a malformed or unknown id, and for what cannot be read any more."""
+        return self.unpacked.get(capture_id)
 
     def link(self, capture: Capture) -> str | None:
         """What opens a capture for whoever is given it; None where it was not kept."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from collections import OrderedDict
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -21,26 +19,21 @@ from app.words import BROKEN
 from backend.comparison import Choice, Comparables
 from backend.interface import UserError
 from backend.kept.captures import Capture
+from backend.kept.unpacked import Unpacked
 
 logger = logging.getLogger(__name__)
 
 CLOSER_URL = "lens/closer"
 PARTNERS = "partners"
-NOT_THERE = "No capture “{}” is stored here; run its prompt again, or check the link."
-UNREADABLE = (
-    "Expected a capture that can be read, but this one is damaged or was written by another version of AIA Lens, and "
-    "is no longer kept; run its prompt again."
-)
-UNPACKED = 2  # captures kept unpacked: the pair in front, so that a click does not unpack 20 MB
 
 
 class Closer:
     """Answers the route for all open pages."""
 
-    def __init__(self, things: Comparables, readers: dict[str, Read] = READERS):
+    def __init__(self, things: Comparables, readers: dict[str, Read] = READERS, unpacked: Unpacked | None = None):
+        """`unpacked` is shared with whatever else opens captures."""
         self._things, self._readers = things, readers
-        self._unpacked: OrderedDict[str, Capture] = OrderedDict()
-        self._lock = threading.Lock()
+        self._unpacked = Unpacked(things.store) if unpacked is None else unpacked
 
     async def respond(self, request: Request) -> Response:
         """One view's data, or one sentence."""
@@ -62,21 +55,8 @@ class Closer:
         return self._readers[view](parse_asked(query, self.find))
 
     def find(self, capture_id: str) -> Capture:
-        """A stored capture by its id or link, unpacked once while it is in front. Raises `UserError`."""
-        own = self._things.store.id_of(capture_id)
-        with self._lock:
-            if own in self._unpacked:
-                self._unpacked.move_to_end(own)
-                return self._unpacked[own]
-        there = own is not None and capture_id in self._things.store
-        found = self._things.store.get(capture_id) if there else None
-        if found is None:
-            raise UserError(UNREADABLE if there else NOT_THERE.format(capture_id))
-        with self._lock:
-            self._unpacked[own] = found
-            while len(self._unpacked) > UNPACKED:
-                self._unpacked.popitem(last=False)
-        return found
+        """A stored capture by its id or link. Raises `UserError`."""
+        return self._unpacked.get(capture_id)
 
     def partners(self, capture_id: str, chosen: str) -> list[dict[str, Any]]:
         """What a capture can be compared with: the recent ones but itself, and the chosen one however old it is."""

@@ -14,7 +14,7 @@ from app.closer.asked import Asked
 from app.closer.heads import read_heads
 from app.closer.maps import common_limits, decode, encode, even_limits
 from app.closer.registry import READERS, VIEWS
-from app.closer.route import UNPACKED, Closer
+from app.closer.route import Closer
 from app.components import FOLDER
 from backend.background.runs import Runs
 from backend.comparison import Comparables
@@ -196,13 +196,6 @@ def test_what_breaks_inside_is_one_sentence_without_a_trace(closer, engine):
     client = TestClient(Starlette(routes=[Route("/lens/closer/{view}", closer.respond)]))
     answer = client.get("/lens/closer/heads", params={"capture": capture.id})
     assert answer.status_code == 500 and "secret" not in answer.text
-
-
-def test_only_the_pair_in_front_stays_unpacked(closer, engine):
-    for number in range(5):
-        engine.store.put(capture := make_answer(looking_in_one_layer(), prompt=f"question {number}"))
-        assert closer.find(capture.id) is closer.find(capture.id)
-    assert len(closer._unpacked) == UNPACKED
 
 
 def test_every_view_has_a_script_and_data():
