@@ -47,6 +47,7 @@ from app.measure.views import DATA_URL
 from app.people import PeoplesBlocks, WhoAsks, login_check
 from app.rules import rules_of
 from app.security import SameOriginOnly
+from app.sessions import keep_little
 from app.settings import Settings
 from backend.background.runs import Runs
 from backend.comparison import Comparables
@@ -229,6 +230,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
         "app_kwargs": {
             "middleware": make_middleware(settings, routes),
             "routes": routes,
+            "lifespan": keep_little,
             "docs_url": None,
             "redoc_url": None,
         },

@@ -7,12 +7,14 @@ run and hands its updates to the cards. None of these files knows an engine or a
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 
 
+@cache
 def load_script(name: str) -> str:
     """The JavaScript of that name, as text."""
     return (FOLDER / f"{name}.js").read_text(encoding="utf-8")
