@@ -47,7 +47,7 @@ from app.measure.views import DATA_URL
 from app.people import PeoplesBlocks, WhoAsks, login_check
 from app.rules import rules_of
 from app.security import SameOriginOnly
-from app.sessions import keep_little
+from app.sessions import MOST_SESSIONS, keep_little
 from app.settings import Settings
 from backend.background.runs import Runs
 from backend.comparison import Comparables
@@ -77,7 +77,6 @@ STYLES = (
     "space.css",
     "matters.css",
 )
-MOST_SESSIONS = 1000  # open pages whose values are kept in memory
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 

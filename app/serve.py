@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aia.config import TrainingConfig
+from app.allocator import give_memory_back
 from app.explore.adapters import adapter_finder, fine_tune_finder
 from app.settings import Settings, settings_from_environment
 from backend.background.runs import Runs
@@ -57,6 +58,7 @@ def serve(**flags: Any) -> None:
 
     Raises `UserError` for bad settings.
     """
+    give_memory_back()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settings_from_environment()

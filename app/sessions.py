@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,12 +25,16 @@ class Session(SessionState):
     """One open page, or one call of a program."""
 
     def __init__(self, blocks: Blocks):
-        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))  # of which it keeps nothing
+        nothing = SimpleNamespace(blocks={})
+        super().__init__(SimpleNamespace(default_config=nothing, blocks=()))  # it would copy all that it is given
+        self.blocks_config = self._everybodys = blocks.default_config
 
     def __setitem__(self, key: int, value: Any) -> None:
         known = self.blocks_config.blocks.get(key)
         if known is not None and all(getattr(known, name, None) == getattr(value, name, None) for name in CHECKED):
             return  # one for all pages does: that its label or value is another changes no answer
+        if self.blocks_config is self._everybodys:
+            self.blocks_config = copy(self._everybodys)
         super().__setitem__(key, value)
         self.config_values.clear()
 
@@ -42,10 +47,6 @@ class Session(SessionState):
 
 class Sessions(StateHolder):
     """All of them, as Gradio asks for them."""
-
-    def set_blocks(self, blocks: Blocks) -> None:
-        super().set_blocks(blocks)
-        self.capacity = MOST_SESSIONS
 
     def __getitem__(self, session_id: str) -> SessionState:
         if session_id not in self.session_data:

@@ -24,6 +24,7 @@ def blocks():
 
 @pytest.fixture
 def sessions(blocks):
+    blocks.state_session_capacity = MOST_SESSIONS
     holder = Sessions()
     holder.set_blocks(blocks)
     return holder
