@@ -79,6 +79,20 @@ def test_a_person_chooses_two_captures_and_comes_back_by_the_address(open_page, 
     assert lines(page) == shown
 
 
+def test_one_click_sets_the_embedded_models_beside_the_papers_figure(open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#lens-compare-empty a").click()
+    page.wait_for_selector(READY)
+    assert {name for name, *_ in lines(page)} == {
+        "A tiny-janus",
+        "B tiny-emu3",
+        "C Janus-Pro, fig. 1",
+        "D Emu3, fig. 1",
+    }
+    assert page.url.endswith("?compare=model:tiny-janus,model:tiny-emu3,paper:fig1-janus-pro,paper:fig1-emu3")
+
+
 def test_a_fine_tune_brings_everything_along_and_is_counted_by_each_definition(open_page, runs):
     page = open_page(f"?compare=run:{RUN}", ready=READY)
     names = {name for name, *_ in lines(page)}
