@@ -26,6 +26,8 @@ from backend.kept.knockouts import (
     MOST_DRAWS,
     MOST_LAYERS,
     Cut,
+    HeadReport,
+    HeadSettings,
     KnockoutReport,
     Remade,
     Settings,
@@ -35,6 +37,7 @@ from backend.kept.knockouts import (
 )
 
 ALL_LAYERS = "all"
+KEEP, CUT = "look", "cut"  # a head alone looks, or alone does not
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Found:
     capture: Capture
     settings: Settings
     report: KnockoutReport | None = None
+    heads: HeadReport | None = None
+    keep: bool = False  # whether the report on heads leaves one at a time looking, or cuts it
     remade: Remade | None = None
 
 
@@ -71,6 +76,14 @@ def settings_of(asked: Asked, capture: Capture) -> Settings:
     if way not in set(Way):
         raise UserError(f"Expected the rows {' or '.join(Way)}, got “{way[:12]}”; choose one of them.")
     return Settings(width=width, draws=draws, way=Way(way))
+
+
+def head_settings_of(asked: Asked, settings: Settings) -> HeadSettings:
+    """Whether single heads are cut, or all but one. Raises `UserError`."""
+    alone = asked.values.get("alone") or KEEP
+    if alone not in (KEEP, CUT):
+        raise UserError(f"Expected heads that {KEEP} or {CUT}, got “{alone[:12]}”; choose one of them.")
+    return HeadSettings(way=settings.way, keep=alone == KEEP)
 
 
 def _whole(asked: Asked, name: str, what: str, default: int, low: int, high: int) -> int:
@@ -108,6 +121,7 @@ def show_matters(asked: Asked, found: list[Found]) -> dict[str, Any]:
         "passes": sum(_passes(one) for one in found if one.report is None),
         "windows": matters_words.name_windows(found[0].capture.layers, found[0].settings.width),
         "tokens": [_tokens(one) for one in found],
+        "heads": _heads(found),
         "remade": [_remade(one) for one in found],
         "csv": make_csv(halves),
     }
@@ -147,6 +161,27 @@ def _tokens(one: Found) -> dict[str, Any] | None:
     answering = one.capture.task == Task.UNDERSTANDING
     names = [token.strip() or "␣" for token in one.report.tokens] if answering else None
     return {"map": encode(drops, (-most, most)), "names": names, "task": one.capture.task.value}
+
+
+def _heads(found: list[Found]) -> dict[str, Any]:
+    """What each head alone gives back or costs, in nats, a row per head: a map of each capture, on one scale."""
+    keep = found[0].keep
+    changes = [None if one.heads is None else change_by_head(one.heads, keep) for one in found]
+    known = [values for values in changes if values is not None]
+    most = round_up(max((float(np.abs(values).max()) for values in known), default=0.0))
+    letters = ("A", "B") if len(found) > 1 else ("",)
+    return {
+        "keep": keep,
+        "maps": [None if values is None else encode(values.T, (-most, most)) for values in changes],
+        "passes": sum(one.capture.layers * one.capture.heads + 1 for one in found if one.heads is None),
+        "sentence": matters_words.describe_heads(changes, [one.heads for one in found], found, letters),
+    }
+
+
+def change_by_head(report: HeadReport, keep: bool) -> np.ndarray:
+    """Drops with each head cut, or what each gives back of the drop of all when it alone looks: float64 [L, H]."""
+    drops = np.array(report.drops)
+    return report.all_heads - drops if keep else drops
 
 
 def round_up(nats: float) -> float:

@@ -215,7 +215,7 @@ def _all_layers_words(halves: Sequence[Half], high: float) -> list[dict[str, Any
         if half.drops is None:
             continue
         above = half.all_layers > high
-        control = "" if half.others is None else f" (random other keys {half.others[:, -1].mean():.2f})"
+        control = "" if half.others is None else f" (random other keys {half.others[:, -1].mean() + 0.0:.2f})"
         label = f"{half.letter}: " if half.letter else ""
         found.append(
             {

@@ -18,18 +18,18 @@ from starlette.responses import StreamingResponse
 
 from app.closer import matters_words
 from app.closer.asked import Asked, parse_asked
-from app.closer.matters import Found, cut_of, settings_of, show_matters
+from app.closer.matters import Found, cut_of, head_settings_of, settings_of, show_matters
 from app.lines import Lines, read_body, respond_with
 from app.words import BROKEN, describe_preparing, describe_waiting
 from backend.interface import Cancelled, Preparing, UserError, Waiting
 from backend.kept.captures import Capture
-from backend.kept.knockouts import KnockoutReport, Remade
+from backend.kept.knockouts import HeadReport, KnockoutReport, Remade
 from backend.matters import Matters
 
 logger = logging.getLogger(__name__)
 
 MATTERS_URL = "lens/matters"
-KNOCK_OUT, REMAKE = "knockout", "remake"  # what `run` may ask for
+KNOCK_OUT, HEADS, REMAKE = RUNS = ("knockout", "heads", "remake")  # what `run` may ask for
 
 
 class MattersRoute:
@@ -74,15 +74,19 @@ class MattersRoute:
         cut = cut_of(asked, settings, capture.layers)
         report = kept.report(capture.id, settings)
         remade = None if cut is None else kept.remade(capture.id, cut)
+        head_settings = head_settings_of(asked, settings)
+        heads = kept.heads(capture.id, head_settings)
         if run == KNOCK_OUT and report is None:
             report = yield from follow(self._matters.knock_out(capture, settings, flag), KnockoutReport)
+        if run == HEADS and heads is None:
+            heads = yield from follow(self._matters.knock_out_heads(capture, head_settings, flag), HeadReport, "heads")
         if run == REMAKE and cut is not None and remade is None:
             yield {"stage": "made again", "share": None}
             remade = yield from follow(self._matters.remake(capture, cut, flag), Remade)
-        return Found(capture, settings, report, remade)
+        return Found(capture, settings, report, heads, head_settings.keep, remade)
 
 
-def follow(steps: Iterator[Any], last: type) -> Iterator[dict[str, Any]]:
+def follow(steps: Iterator[Any], last: type, what: str = "windows") -> Iterator[dict[str, Any]]:
     """Stages of a work as the card says them; returns the step of the type that is wanted."""
     for step in steps:
         if isinstance(step, last):
@@ -92,7 +96,7 @@ def follow(steps: Iterator[Any], last: type) -> Iterator[dict[str, Any]]:
         elif isinstance(step, Preparing):
             yield {"stage": describe_preparing(step), "share": step.done / step.total if step.total else None}
         elif hasattr(step, "done"):
-            yield {"stage": f"{step.done:,} of {step.total:,} windows", "share": step.done / step.total}
+            yield {"stage": f"{step.done:,} of {step.total:,} {what}", "share": step.done / step.total}
     raise AssertionError("work on a capture ends with what was found")
 
 
@@ -104,8 +108,8 @@ def parse_query(body: bytes) -> dict[str, str]:
         query = None
     if not isinstance(query, dict) or not all(isinstance(value, str) for value in query.values()):
         raise UserError("Expected a question about a capture, got something else; reload the page.")
-    if query.get("run", "") not in ("", KNOCK_OUT, REMAKE):
-        raise UserError(f"Expected to run {KNOCK_OUT} or {REMAKE}, got “{query['run'][:20]}”; reload the page.")
+    if query.get("run", "") not in ("", *RUNS):
+        raise UserError(f"Expected to run {', '.join(RUNS)}, got “{query['run'][:20]}”; reload the page.")
     return query
 
 

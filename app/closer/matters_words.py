@@ -14,7 +14,7 @@ from app.closer.asked import Asked
 from app.closer.matters_figure import OTHER_SIDE, Half
 from app.words import quote
 from backend.kept.captures import Capture
-from backend.kept.knockouts import Way, window_layers
+from backend.kept.knockouts import HeadReport, Way, window_layers
 
 if TYPE_CHECKING:
     from app.closer.matters import Found
@@ -76,9 +76,9 @@ def describe_half(half: Half) -> str:
         return f"Not asked yet: press Knock out to see in which layers {OTHER_SIDE[half.task]} matters."
     subject, other, drops = SUBJECTS[half.task], OTHER_SIDE[half.task], half.drops
     top = int(drops.argmax())
-    whole = f"with all layers at once {half.all_layers:.2f}"
+    whole = f"with all layers at once {nats(half.all_layers)}"
     if drops[top] < LITTLE:
-        lost = f"without {half.windows[top]} {subject.lower()} loses {drops[top]:.2f} nats, {whole}"
+        lost = f"without {half.windows[top]} {subject.lower()} loses {nats(drops[top])} nats, {whole}"
         return f"No window of layers matters: {lost}."
     control = "" if half.others is None else _describe_control(half.others[:, top].mean(), drops[top])
     rests = (
@@ -90,8 +90,8 @@ def describe_half(half: Half) -> str:
 
 def _describe_control(cost: float, drop: float) -> str:
     if cost >= drop:
-        return f"; but as many random other keys cost {cost:.2f} there, no less"
-    return f"; random other keys cost {cost:.2f} there"
+        return f"; but as many random other keys cost {nats(cost)} there, no less"
+    return f"; random other keys cost {nats(cost)} there"
 
 
 def _describe_looking(half: Half, top: int) -> str:
@@ -106,6 +106,40 @@ def _describe_looking(half: Half, top: int) -> str:
     return f"{found}; over layers, drop and intensity correlate with r = {r:+.2f}.".replace("-", "−")
 
 
+def describe_heads(
+    changes: Sequence[np.ndarray | None],
+    reports: Sequence[HeadReport | None],
+    found: Sequence[Found],
+    letters: Sequence[str],
+) -> str:
+    """The head that gives back, or costs, most; changes are [L, H]."""
+    said = []
+    for values, report, one, letter in zip(changes, reports, found, letters, strict=True):
+        if values is None:
+            continue
+        other = OTHER_SIDE[one.capture.task]
+        (layer, head), *next_one = _largest(values, 2)
+        most = f"head {head + 1} of layer {layer + 1}"
+        after = (
+            ""
+            if not next_one
+            else f"; next is {next_one[0][0] + 1}.{next_one[0][1] + 1} with {nats(values[next_one[0]])}"
+        )
+        whole = f"of the {nats(report.all_heads)} nats that it costs when none may look"
+        words = (
+            f"Alone still looking at {other}, {most} gives back {nats(values[layer, head])} {whole}{after}."
+            if one.keep
+            else f"Alone not looking at {other}, {most} costs {nats(values[layer, head])} {whole}{after}."
+        )
+        said.append(f"{letter}: {words}" if letter else words)
+    return " ".join(said)
+
+
+def _largest(values: np.ndarray, count: int) -> list[tuple[int, int]]:
+    places = np.argsort(-values.round(6), axis=None, kind="stable")[:count]
+    return [divmod(int(place), values.shape[1]) for place in places]
+
+
 def describe_pair(a: Half, b: Half) -> str:
     """Where the drops of two captures differ most; why they cannot be compared, where they cannot."""
     if a.task != b.task:
@@ -116,7 +150,7 @@ def describe_pair(a: Half, b: Half) -> str:
         return "The windows are of different width."
     apart = a.drops - b.drops
     at = int(np.abs(apart).argmax())
-    return f"They differ most without {a.windows[at]}: {a.drops[at]:.2f} in A, {b.drops[at]:.2f} in B."
+    return f"They differ most without {a.windows[at]}: {nats(a.drops[at])} in A, {nats(b.drops[at])} in B."
 
 
 def explain(halves: Sequence[Half], asked: Asked) -> list[str]:
@@ -128,12 +162,16 @@ def explain(halves: Sequence[Half], asked: Asked) -> list[str]:
     return [WHY, " ".join(filter(None, [way, CONTROL if control else "", own, LIMITS]))]
 
 
-def say_loss(nats: float) -> str:
+def say_loss(drop: float) -> str:
     """1.83 → "becomes 6.2 times less likely, 1.83 nats"; what would be a long number of times is in nats alone."""
-    if nats > math.log(1000):
-        return f"loses {nats:.2f} nats of log-probability"
-    times = math.exp(nats)
-    return f"becomes {times:.1f} times less likely, {nats:.2f} nats"
+    if drop > math.log(1000):
+        return f"loses {nats(drop)} nats of log-probability"
+    return f"becomes {math.exp(drop):.1f} times less likely, {nats(drop)} nats"
+
+
+def nats(value: float) -> str:
+    """Two decimals; a minus is one, and none stands before 0.00."""
+    return f"{round(float(value), 2) + 0.0:.2f}".replace("-", "−")
 
 
 def describe_answer(found: Found) -> str:

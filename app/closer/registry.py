@@ -31,7 +31,7 @@ VIEWS = (
     View("heads", "Heads", ViewCard, read_heads, ("head", "sort", "tasks", "find")),
     View("time", "Time", ViewCard, read_time, ("step", "fed")),
     View("space", "Space", ViewCard, read_space, ("head", "layer", "word", "patch", "sinks", "smooth", "fed", "play")),
-    View("matters", "Does it matter?", ViewCard, read_matters, ("width", "way", "draws", "cut")),
+    View("matters", "Does it matter?", ViewCard, read_matters, ("width", "way", "draws", "cut", "alone", "head")),
 )
 
 # Data without a card of their own. Those that run a model are made where the engine is: see `space.space_sources`;

@@ -10,9 +10,8 @@ part(".lens-view-body").innerHTML = `
     <label>Rows <select class="lens-matters-way" aria-label="Rows that lose it"><option value="">that choose tokens</option><option value="any">all behind it</option></select></label>
     <label>Controls <select class="lens-matters-draws" aria-label="Random controls"><option value="0">none</option><option value="">3 draws</option><option value="10">10 draws</option></select></label>
     <button type="button" class="lens-matters-run">Knock out</button>
-    <button type="button" class="lens-matters-stop" hidden>Stop</button>
   </div>
-  <p class="lens-matters-stage" aria-live="polite" hidden><span></span><i><b></b></i></p>
+  <p class="lens-matters-stage" aria-live="polite" hidden><span></span><i><b></b></i><button type="button" class="lens-matters-stop">Stop</button></p>
   <p class="lens-matters-said" role="alert" hidden></p>
   <div class="lens-plot" role="img"></div>`;
 part(".lens-actions").insertAdjacentHTML(
@@ -20,6 +19,17 @@ part(".lens-actions").insertAdjacentHTML(
   `<div class="lens-matters-more">
     <div class="lens-matters-tokens" data-map="tokens"></div>
     <div class="lens-actions lens-matters-files" role="group" aria-label="Export of the map"></div>
+    <div class="lens-matters-byhead">
+      <h3>By head</h3>
+      <p class="lens-sub">The same with single heads. Where heads make up for one another, cutting one costs little: then leave one looking and cut all others. Click a head to pin it, for Heads and Space as well.</p>
+      <div class="lens-matters-controls">
+        <label>One head alone <select class="lens-matters-alone" aria-label="One head alone"><option value="">still looks, all others do not</option><option value="cut">does not look</option></select></label>
+        <button type="button" class="lens-matters-heads">Try every head</button>
+      </div>
+      <div class="lens-maps lens-matters-headmaps"><div data-map="heads-0"></div><div data-map="heads-1"></div></div>
+      <p class="lens-matters-headsays lens-says" aria-live="polite"></p>
+      <div class="lens-actions lens-matters-headfiles" role="group" aria-label="Export of the heads"></div>
+    </div>
     <div class="lens-matters-again">
       <h3>Made again without it</h3>
       <p class="lens-sub">The same seed and settings, with one window forbidden: choose it here, on the chart or on the map.</p>
@@ -34,6 +44,8 @@ part(".lens-actions").insertAdjacentHTML(
 const [widthInput, wayInput, drawsInput, cutInput] = [".lens-matters-width", ".lens-matters-way", ".lens-matters-draws", ".lens-matters-cut"].map(part);
 const [runButton, stopButton, remakeButton] = [".lens-matters-run", ".lens-matters-stop", ".lens-matters-remake"].map(part);
 const plot = part(".lens-plot");
+const [aloneInput, headsButton] = [".lens-matters-alone", ".lens-matters-heads"].map(part);
+const headMaps = [0, 1].map((i) => lens.heatmap(part(`[data-map="heads-${i}"]`), { pick: pickHead }));
 const map = lens.heatmap(part(".lens-matters-tokens"), { pick: ([layer]) => set({ cut: get("cut") === String(layer + 1) ? "" : layer + 1 }) });
 
 let data = null; // what read_matters says
@@ -44,6 +56,14 @@ let painting = Promise.resolve(); // one drawing after the other
 
 const get = (key) => lens.closer.get(key);
 const set = (changes) => lens.closer.set(changes);
+const headPinned = () => {
+  const found = /^(\d+)\.(\d+)$/.exec(get("head"));
+  return found ? [found[2] - 1, found[1] - 1] : null; // "layer.head" → [row, column]
+};
+function pickHead([head, layer]) {
+  const name = `${layer + 1}.${head + 1}`;
+  set({ head: get("head") === name ? "" : name });
+}
 const width = () => get("width") || String(data.captures[0].width);
 
 // --- asking ---
@@ -75,7 +95,7 @@ async function ask(run = "") {
 
 async function* updates(run, signal) {
   const values = { capture: front.id, with: get("with"), definition: front.definition, run };
-  for (const key of ["width", "way", "draws", "cut"]) values[key] = get(key);
+  for (const key of ["width", "way", "draws", "cut", "alone"]) values[key] = get(key);
   const body = JSON.stringify(Object.fromEntries(Object.entries(values).filter(([, value]) => value)));
   const response = await fetch("lens/matters", { method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
   let last = false;
@@ -89,20 +109,19 @@ async function* updates(run, signal) {
 
 function busy(run) {
   if (!run) return;
-  runButton.hidden = true;
-  stopButton.hidden = false;
-  remakeButton.disabled = true;
+  const from = { knockout: runButton, heads: headsButton, remake: remakeButton }[run];
+  from.closest(".lens-matters-controls").after(part(".lens-matters-stage"), part(".lens-matters-said"));
+  runButton.disabled = remakeButton.disabled = headsButton.disabled = true;
   card.dataset.run = "running";
   stage({ stage: "asked", share: null });
   say("");
 }
 
 function idle() {
-  runButton.hidden = stopButton.hidden ? runButton.hidden : false;
-  stopButton.hidden = true;
   part(".lens-matters-stage").hidden = true;
   card.dataset.run = "";
   fillControls();
+  if (view) [drawHeads(), drawMade()]; // their buttons
 }
 
 function stage({ stage: words, share }) {
@@ -145,6 +164,7 @@ function show(next) {
   fillControls();
   draw();
   drawTokens();
+  drawHeads();
   drawMade();
 }
 
@@ -182,6 +202,35 @@ function drawTokens() {
     empty: `Point at a ${what} to read it; click to choose its window.`,
     says: (layer, token, value) => `Without ${view.windows[layer]}, ${tokens.names ? `“${tokens.names[token]}”` : `patch ${token + 1}`}: ${value < 0 ? "gains" : "loses"} ${Math.abs(value).toFixed(2)} nats`,
   });
+}
+
+function drawHeads() {
+  const { maps: sent, keep, sentence, passes } = view.heads;
+  const alone = sent.length === 1;
+  [0, 1].forEach((i) => {
+    const host = part(`[data-map="heads-${i}"]`), { task, name } = data.captures[i] || {};
+    host.hidden = !sent[i];
+    if (host.hidden) return;
+    headMaps[i].pin(headPinned());
+    headMaps[i].draw(sent[i], {
+      title: (alone ? "" : `${"AB"[i]}: `) + `${keep ? "What each head gives back by itself" : "What is lost without each head"} · ${name}`,
+      scale: "difference",
+      unit: "nats",
+      rowTitle: "head",
+      columnTitle: "layer",
+      height: 210,
+      label: "Heads by layers. Arrow keys move, Enter pins.",
+      empty: "Point at a head to read it.",
+      says: (head, layer, value) => `Layer ${layer + 1}, head ${head + 1}: ${keep ? "alone looking at" : "alone not looking at"} ${task === "generation" ? "the prompt" : "the image"}, ${keep ? "gives back" : "costs"} ${value.toFixed(2)} nats`,
+    });
+  });
+  part(".lens-matters-headmaps").classList.toggle("lens-alone", alone);
+  part(".lens-matters-headsays").textContent = sentence;
+  part(".lens-matters-headsays").hidden = !sentence;
+  part(".lens-matters-headfiles").hidden = !sentence;
+  headsButton.disabled = sent.every(Boolean) || card.dataset.run === "running";
+  headsButton.title = headsButton.disabled ? "Found before and kept" : `${passes} passes of the model`;
+  card.dataset.heads = [keep ? "look" : "cut", sent.every(Boolean)].join("|"); // tests wait for this
 }
 
 function drawMade() {
@@ -229,8 +278,9 @@ function fillControls() {
   wayInput.value = get("way");
   if (![...drawsInput.options].some(({ value }) => value === get("draws"))) drawsInput.append(new Option(`${get("draws")} draws`, get("draws")));
   drawsInput.value = get("draws");
+  aloneInput.value = get("alone");
   const known = view?.known.every(Boolean);
-  runButton.disabled = !view || known;
+  runButton.disabled = !view || known || card.dataset.run === "running";
   runButton.textContent = known ? "Knocked out" : "Knock out";
   runButton.title = known ? "Found before and kept" : view ? `${view.passes} passes of the model at least` : "";
 }
@@ -244,12 +294,12 @@ widthInput.addEventListener("input", () => {
 wayInput.addEventListener("change", () => set({ way: wayInput.value }));
 drawsInput.addEventListener("change", () => set({ draws: drawsInput.value }));
 cutInput.addEventListener("change", () => set({ cut: cutInput.value }));
+aloneInput.addEventListener("change", () => set({ alone: aloneInput.value }));
+headsButton.addEventListener("click", () => ask("heads"));
 runButton.addEventListener("click", () => ask("knockout"));
 remakeButton.addEventListener("click", () => ask("remake"));
 stopButton.addEventListener("click", () => {
   asking?.abort();
-  runButton.hidden = false;
-  runButton.focus();
 });
 
 // --- taking along ---
@@ -272,6 +322,13 @@ lens.mapActions(part(".lens-matters-files"), () => ({
   maps: [map],
 }));
 
+lens.mapActions(part(".lens-matters-headfiles"), () => ({
+  title: "Does it matter? By head",
+  words: view.heads.sentence,
+  stem: stem() + "-heads",
+  maps: headMaps.filter((one, i) => view.heads.maps[i]),
+}));
+
 part("h2").textContent = "Does it matter?";
 part(".lens-sub").textContent =
   "How much less likely the same tokens become when looking at the other modality is forbidden in a window of layers; below, on the same layers, how much they look at it.";
@@ -279,6 +336,7 @@ lens.onTheme(() => view && draw());
 lens.onCapture((next) => (front = next));
 lens.closer.onSet((keys) => {
   if (!data || lens.closer.inFront() !== "matters" || card.classList.contains("lens-matters-empty")) return;
-  if (keys.some((key) => ["width", "way", "draws", "cut"].includes(key))) ask();
+  if (keys.some((key) => ["width", "way", "draws", "cut", "alone"].includes(key))) ask();
+  if (keys.includes("head")) headMaps.forEach((one) => one.pin(headPinned()));
 });
 lens.closer.add("matters", element, { show: begin, needs: ["definition"] });

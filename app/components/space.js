@@ -228,8 +228,8 @@ function most(values, out = new Set()) {
 
 function saysOfAnswer(capture, words, patches, values, shades, out, looking) {
   if (!looking.length) return `${named(capture, words)} was never fed back into the model, so it has no row of its own; choose the row that chose it.`;
-  const best = most(values, out), who = words.size ? named(capture, words) : `The mean of all ${looking.length} words`;
-  const look = words.size > 1 ? "together look" : words.size ? "looks" : "looks";
+  const best = most(values, out), who = words.size || looking.length === 1 ? named(capture, words.size ? words : looking) : `The mean of all ${looking.length} words`;
+  const look = words.size > 1 ? "together look" : "looks";
   let says = best < 0 ? "" : `${who} ${look} most at ${placeOf(capture, best)}: ${read(values[best])} of attention, of ${read(total(values))} on the whole picture.`;
   if (shades) {
     const word = most(shades);

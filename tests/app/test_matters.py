@@ -16,13 +16,14 @@ from aia.intensity import Definition
 from aia.knockout import layer_windows
 from app.closer.asked import Asked
 from app.closer.maps import decode
-from app.closer.matters import Found, cut_of, read_matters, round_up, settings_of, show_matters
+from app.closer.matters import Found, cut_of, head_settings_of, read_matters, round_up, settings_of, show_matters
 from app.closer.matters_route import MATTERS_URL, MattersRoute
 from app.components import FOLDER
 from backend.interface import Cancelled, Preparing, UserError, Waiting
 from backend.kept.knockouts import (
     Control,
     Cut,
+    HeadReport,
     KnockoutReport,
     Knockouts,
     Remade,
@@ -59,9 +60,11 @@ def an_answer(layers=4, rows=3, prompt="matters", curve=(0.1, 0.2, 0.3, 0.4)):
     return make_answer(np.ascontiguousarray(shares), prompt=prompt)
 
 
-def show(capture, report=None, remade=None, **values):
+def show(capture, report=None, remade=None, heads=None, **values):
     asked = Asked(capture, definition=Definition.STRICT, values=values)
-    return show_matters(asked, [Found(capture, settings_of(asked, capture), report, remade)])
+    settings = settings_of(asked, capture)
+    keep = head_settings_of(asked, settings).keep
+    return show_matters(asked, [Found(capture, settings, report, heads, keep, remade)])
 
 
 def traces(view):
@@ -100,6 +103,7 @@ def test_settings_and_windows_come_from_the_address():
         ({"draws": "17"}, "Expected 0 to 16 random controls"),
         ({"way": "sideways"}, "Expected the rows direct or any"),
         ({"cut": "5"}, "Expected 1 to 4"),
+        ({"alone": "maybe"}, "Expected heads that look or cut"),
         ({"cut": "-1"}, "Expected 1 to 4"),
     ],
 )
@@ -148,6 +152,11 @@ def test_the_sentence_says_where_it_rests_where_it_looks_and_how_they_go_togethe
     assert f"It looks most in layer 4; over layers, drop and intensity correlate with r = −{abs(r):.2f}" in says
     assert "No window of layers matters" in show(an_answer(), make_report((0.01, 0.0, 0.0, 0.0)))["sentence"]
     assert "loses 56.60 nats" in show(an_answer(), make_report((56.6, 0.0, 0.0, 0.0)))["sentence"]
+
+
+def test_nothing_has_no_sign():
+    says = show(an_answer(), make_report(control=-0.0001))["sentence"]
+    assert "random other keys cost 0.00 there" in says
 
 
 def test_a_control_that_costs_as_much_is_said_to():
@@ -206,6 +215,40 @@ def test_a_drawing_made_again_frames_the_patches_that_changed():
     assert made["sentence"].startswith("2 of 5 patches come out with another code")
     assert view["tokens"][0]["names"] is None and decode(view["tokens"][0]["map"]).shape == (4, 6)
     assert "without looking at the prompt" in traces(view)
+
+
+def a_head_report(drops):
+    return HeadReport(
+        tokens=2,
+        log_probability=-0.2,
+        drops=drops,
+        all_heads=4.0,
+        likeliest=2,
+        head_likeliest=[[2] * len(row) for row in drops],
+    )
+
+
+def test_the_head_that_gives_back_most_alone_is_named_or_the_one_whose_loss_costs_most():
+    report = a_head_report([[4.0, 3.75], [1.0, 4.25], [4.0, 4.0], [3.0, 4.0]])
+    found = show(an_answer(), heads=report)["heads"]
+    expected = np.array([[0, 0.25], [3, -0.25], [0, 0], [1, 0]]).T  # heads by layers
+    np.testing.assert_allclose(decode(found["maps"][0]), expected, atol=1e-4)
+    assert (found["maps"][0]["low"], found["maps"][0]["high"]) == (-3, 3) and found["passes"] == 0
+    assert found["sentence"].startswith(
+        "Alone still looking at the image, head 1 of layer 2 gives back 3.00 of the 4.00 nats"
+    )
+    assert found["sentence"].endswith("next is 4.1 with 1.00.")
+    cut = show(an_answer(), heads=report, alone="cut")["heads"]
+    np.testing.assert_allclose(decode(cut["maps"][0])[1, 1], 4.25, atol=1e-4)
+    assert "Alone not looking at the image, head 2 of layer 2 costs 4.25" in cut["sentence"]
+    none = show(an_answer())["heads"]
+    assert none["maps"] == [None] and none["sentence"] == "" and none["passes"] == 9
+
+
+def test_one_head_of_one_layer_has_no_next():
+    capture = make_answer(np.full((1, 1, 2), 0.5, np.float32))
+    sentence = show(capture, heads=a_head_report([[1.0]]))["heads"]["sentence"]
+    assert "next" not in sentence and "gives back 3.00" in sentence
 
 
 def test_a_pair_is_in_one_chart_and_says_where_it_differs():
@@ -268,6 +311,10 @@ class FakeMatters:
                 raise step
             yield step
 
+    def knock_out_heads(self, capture, settings, cancel=None):
+        yield Progress(3, 9)
+        yield a_head_report([[0.0 if settings.keep else 0.5, 4.0]] * 4)
+
     def remake(self, capture, cut, cancel=None):
         yield Remade(text="word9")
 
@@ -303,6 +350,8 @@ def test_a_run_tells_its_stages_and_ends_with_the_view(ask, engine):
     *stages, last = ask(*steps, capture=capture.id, run="knockout")
     assert [s["stage"] for s in stages] == ["waiting, 2 ahead, about 12 s", "loading tiny-janus", "1 of 4 windows"]
     assert stages[2]["share"] == 0.25 and last["view"]["known"] == [True]
+    stage, last = ask(capture=capture.id, run="heads")
+    assert stage["stage"] == "3 of 9 heads" and "gives back 4.00" in last["view"]["heads"]["sentence"]
     made = ask(capture=capture.id, run="remake", cut="2")
     assert made[-1]["view"]["remade"][0]["after"] == "word9"
 
@@ -324,7 +373,7 @@ def test_what_ends_a_run_early_is_one_sentence(ask, engine):
         (b"[" * 100_000, "reload the page"),
         (b"[]", "reload the page"),
         (b'{"capture": 3}', "reload the page"),
-        (b'{"run": "everything"}', "Expected to run knockout or remake"),
+        (b'{"run": "everything"}', "Expected to run knockout, heads, remake"),
         (b" " * (2**20 + 1), "shorten it"),
     ],
 )

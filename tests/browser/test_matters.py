@@ -81,10 +81,10 @@ def test_a_window_is_chosen_on_the_map_and_the_answer_made_again(open_page):
     if page.is_enabled(".lens-matters-run"):
         page.click(".lens-matters-run")
     known(page)
-    canvas = page.locator(f"{CARD} .lens-map-canvas")
+    canvas = page.locator(f"{CARD} .lens-matters-tokens .lens-map-canvas")
     canvas.focus()
     page.keyboard.press("ArrowRight")
-    assert text(page, f"{CARD} .lens-map-reads").startswith("Without layers 1–2, “a”: ")
+    assert text(page, f"{CARD} .lens-matters-tokens .lens-map-reads").startswith("Without layers 1–2, “a”: ")
     then(page, lambda: page.keyboard.press("Enter"))
     assert "cut=1" in page.url and page.input_value(".lens-matters-cut") == "1"
     page.click(".lens-matters-remake")
