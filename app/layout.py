@@ -258,7 +258,7 @@ def make_head() -> str:
     style = "".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES)
     script = load_script("shared").replace("@plotly", PLOTLY_URL) + load_script("run").replace("@run", RUN_URL)
     script += load_script("closer").replace("@closer", CLOSER_URL).replace('"@keys"', json.dumps(KEYS))
-    script += load_script("heatmap") + load_script("curve") + load_script("headlist") + load_script("patchmap")
+    script += "".join(map(load_script, ("heatmap", "curve", "headlist", "patchmap", "pinnedhead")))
     preload = f'<link rel="preload" as="script" href="{PLOTLY_URL}">'
     return f"{preload}<style>{style}</style><script>{script}</script>"
 

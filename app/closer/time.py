@@ -36,7 +36,7 @@ def read_time(asked: Asked) -> dict[str, Any]:
             for maps in found
         ],
         "differences": [{"title": title, **encode(values, scale)} for title, values in differences],
-        "sentence": time_words.describe(asked.captures, found, differences),
+        "sentence": time_words.describe(asked.captures, *_counted(asked.first, fed, found, differences)),
         "note": time_words.note(asked, fed),
     }
 
@@ -88,6 +88,23 @@ def time_maps(capture: Capture, definition: Definition, fed: bool) -> list[np.nd
         by_row = sum_groups(mass.mean(1, dtype=np.float64), capture.task, definition)  # [L, Q]
         maps.append(np.where(rows >= 0, by_row[:, rows], np.nan))
     return maps
+
+
+def _counted(
+    first: Capture, fed: bool, found: list[list[np.ndarray]], differences: list[tuple[str, np.ndarray]]
+) -> tuple[list[list[np.ndarray]], list[tuple[str, np.ndarray]]]:
+    """The maps without the first step, which no curve counts: before it there is nothing but the prompt.
+
+    What took no other step keeps it.
+    """
+    rows = rows_of_tokens(first, fed)
+    if len(rows) < 2 or rows[0] != 0:
+        return found, differences
+
+    def without(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.full_like(values[:, :1], np.nan), values[:, 1:]], 1)
+
+    return [[without(one) for one in maps] for maps in found], [(title, without(one)) for title, one in differences]
 
 
 # --- differences ---

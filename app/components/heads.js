@@ -3,8 +3,6 @@
 const part = (name) => element.querySelector(name);
 const LETTERS = ["A", "B"];
 const UNIT = { understanding: "of its attention on the image", generation: "of its attention on the text" };
-const COLUMN = { understanding: "word of the answer", generation: "patch, in the order drawn" };
-const COLOUR = { understanding: "--lens-und", generation: "--lens-gen" };
 const HEIGHT = 300;
 const ORDERS = { "": "most attention", change: "changed most, A − B", layer: "most unlike their layer", und: "answers, not drawings", gen: "drawings, not answers" };
 const CHOOSE = "Choose a capture of the same task under “Compare with” to see which heads changed.";
@@ -17,26 +15,17 @@ part(".lens-view-body").innerHTML = `
   </div>
   <p class="lens-heads-said" aria-live="polite"></p>
   <div class="lens-heads-list"></div>
-  <section class="lens-pinned" aria-label="The pinned head" hidden>
-    <div class="lens-row"><h3></h3><div class="lens-tools"></div></div>
-    <p class="lens-pinned-says" aria-live="polite"></p>
-    <div class="lens-maps">
-      <div data-curve="0"></div><div data-curve="1"></div>
-      <div data-head-look="0"></div><div data-head-look="1"></div><div data-head-look="difference"></div>
-    </div>
-  </section>`;
+  <section class="lens-pinned" aria-label="The pinned head" hidden></section>`;
 const sortInput = part(".lens-heads-sort"), fromInput = part(".lens-heads-from select"), findInput = part("input[type=search]");
 sortInput.replaceChildren(...Object.entries(ORDERS).map(([value, text]) => new Option(text, value)));
-const maps = {}, curves = {}, looks = {};
+const maps = {};
 for (const host of element.querySelectorAll("[data-map]")) maps[host.dataset.map] = lens.heatmap(host, { pick });
-for (const host of element.querySelectorAll("[data-curve]")) curves[host.dataset.curve] = lens.stepCurve(host);
-for (const host of element.querySelectorAll("[data-head-look]")) looks[host.dataset.headLook] = lens.patchMap(host, { pick: pickPatch });
 const list = lens.headList(part(".lens-heads-list"), { pick });
-const hostOf = (kind, name) => element.querySelector(`[data-${kind}="${name}"]`);
+const head = lens.pinnedHead(part(".lens-pinned"));
+const hostOf = (name) => element.querySelector(`[data-map="${name}"]`);
 let data = null;
 let tasks = null; // heads of both tasks, where the order asks for them
 let front = null;
-let turn = 0; // the last pinned head asked for
 
 const get = (key) => lens.closer.get(key);
 const pinned = () => {
@@ -49,15 +38,11 @@ function pick([head, layer]) {
   lens.closer.set({ head: get("head") === name ? "" : name });
 }
 
-function pickPatch(patch) {
-  if (patch !== null) lens.closer.set({ closer: "space", patch: patch + 1, word: "", play: "" });
-}
-
 function show(next) {
   data = next;
   draw();
   order();
-  showPinned();
+  head.show(front);
 }
 
 // --- all heads ---
@@ -84,11 +69,11 @@ function draw() {
 
 function drawTasks() {
   drawOne("tasks", byTask() && tasks ? tasks.difference : null, { title: "answers − drawings, by rank", scale: "difference", unit: "difference of ranks" });
-  part(".lens-maps").classList.toggle("lens-alone", data.captures.length === 1 && hostOf("map", "tasks").hidden);
+  part(".lens-maps").classList.toggle("lens-alone", data.captures.length === 1 && hostOf("tasks").hidden);
 }
 
 function drawOne(name, map, about) {
-  const host = hostOf("map", name);
+  const host = hostOf(name);
   host.hidden = !map;
   if (!map) return;
   maps[name].pin(pinned());
@@ -195,182 +180,20 @@ sortInput.addEventListener("change", () => lens.closer.set({ sort: sortInput.val
 fromInput.addEventListener("change", () => lens.closer.set({ tasks: fromInput.value }));
 findInput.addEventListener("input", () => lens.closer.set({ find: findInput.value.trim() }));
 
-// --- the pinned head ---
-
-part(".lens-pinned .lens-tools").append(
-  lens.button("See it in Space", () => lens.closer.set({ closer: "space" })),
-  lens.button("Unpin", () => lens.closer.set({ head: "" })),
-);
-
-async function showPinned() {
-  const mine = ++turn, section = part(".lens-pinned");
-  section.hidden = !pinned();
-  if (section.hidden || !data || lens.closer.inFront() !== "heads") return;
-  const head = get("head"), [h, l] = pinned();
-  part("h3").textContent = `Head ${h + 1} of layer ${l + 1}`;
-  let found, sentence = "";
-  try {
-    found = (await lens.closer.read("head", { head, definition: front.definition, ...(get("fed") ? { fed: get("fed") } : {}) })).captures;
-  } catch (error) {
-    sentence = error.message;
-  }
-  if (mine !== turn) return;
-  drawCurves(found || [], sentence);
-  const shown = part(".lens-pinned-says").textContent;
-  let seen;
-  try {
-    seen = await Promise.all([lens.closer.read("space-map", { head }), lens.closer.read("space")]);
-  } catch (error) {
-    sentence = error.message;
-  }
-  if (mine !== turn) return;
-  const says = await drawLooks(seen);
-  if (mine === turn) part(".lens-pinned-says").textContent = [shown.replace(LOOKING, "").trim(), seen ? says : sentence].filter(Boolean).join(" ");
-  section.dataset.drawn = [front.id, get("with"), head].join("|"); // tests wait for this
-}
-const LOOKING = " Looking at its map …";
-
-function drawCurves(found, sentence) {
-  const letter = (i) => (found.length > 1 ? `${LETTERS[i]}: ` : "");
-  part(".lens-pinned-says").textContent = (sentence || found.map((one, i) => letter(i) + (one.error || one.empty || one.sentence)).join(" ")) + LOOKING;
-  const whole = found.map((one) => one.curves && lens.unpackMap(one.curves));
-  const high = Math.max(0.02, ...whole.filter(Boolean).map((map) => map.high));
-  for (const i of [0, 1]) {
-    hostOf("curve", i).hidden = !whole[i] || !whole[i].columns || Boolean(found[i].empty);
-    if (!hostOf("curve", i).hidden) curves[i].draw(curveOf(found[i], whole[i], high, letter(i)));
-  }
-}
-
-function curveOf(capture, map, high, letter) {
-  const { task, tokens, grid, prefill } = capture;
-  const values = (row) => Array.from({ length: map.columns }, (_, step) => lens.mapValue(map, row, step));
-  const [own, layer] = [values(0), values(1)];
-  const nameOf = (step) => (task === "understanding" ? `word ${step + 1} “${tokens[step].text}”` : `patch in row ${Math.floor(step / grid[1]) + 1}, column ${(step % grid[1]) + 1}`);
-  const number = (value) => (Number.isFinite(value) ? value.toFixed(3) : "not fed back");
-  return {
-    title: `${letter}step by step`,
-    lines: [
-      { name: "its layer, mean of heads", values: layer, colour: "--lens-before", width: 1.4 },
-      { name: "this head", values: own, colour: COLOUR[task], width: 2 },
-    ],
-    high,
-    unit: UNIT[task],
-    columnTitle: COLUMN[task],
-    columnPlaces: nameOf,
-    after: prefill && map.columns > 1 ? 0 : undefined,
-    empty: "Point at a step to read it.",
-    label: `${letter}the pinned head and its layer, step by step. Arrow keys move.`,
-    says: (step) => `${nameOf(step)}: head ${number(own[step])}, layer ${number(layer[step])}`,
-  };
-}
-
-// → a sentence on where it looks. `seen`: [slices, space], as Space fetches them.
-async function drawLooks(seen) {
-  for (const name of Object.keys(looks)) hostOf("head-look", name).hidden = true;
-  if (!seen) return "";
-  const [{ slices }, { captures, note }] = seen;
-  const found = captures.map((capture, i) => (capture.empty || slices[i].error ? null : { ...capture, values: meanLook(capture, slices[i]) }));
-  const pictures = await Promise.all(found.map((one) => one && load(one.picture)));
-  const highs = found.map((one) => Math.max(1e-9, ...(one ? one.values.filter(Number.isFinite) : [])));
-  const common = captures.every(({ task }) => task === captures[0].task); // of two tasks each has a scale of its own
-  found.forEach((one, i) => one && drawLook(i, one, pictures[i], common ? Math.max(...highs) : highs[i], found.length > 1 ? `${LETTERS[i]}: ` : ""));
-  if (found.length > 1 && found.every(Boolean) && !note) drawLookDifference(...found);
-  const said = captures.map((capture, i) => sayLook(found[i], capture.empty || slices[i].error));
-  return new Set(said).size === 1 ? said[0] : said.map((words, i) => `${LETTERS[i]}: ${words}`).join(" ");
-}
-
-async function load(url) {
-  const image = new Image();
-  image.src = url;
-  await image.decode();
-  return image;
-}
-
-// An answer: the mean of its words on each patch. A drawing: each patch on the prompt's words.
-function meanLook({ task, rows, grid }, slice) {
-  const cross = lens.unpackMap(slice.cross), rowOf = rows[Number(get("fed") === "1")];
-  const at = (row, column) => lens.mapValue(cross, row, column);
-  if (task === "generation") return rowOf.map((row) => (row < 0 ? NaN : Array.from({ length: cross.columns }, (_, word) => at(row, word)).reduce((a, b) => a + b, 0)));
-  const looking = rowOf.filter((row) => row >= 0);
-  return Array.from({ length: grid[0] * grid[1] }, (_, patch) => looking.reduce((sum, row) => sum + at(row, patch), 0) / Math.max(1, looking.length));
-}
-
-const frameOf = ({ grid, values }) => ({ grid, values, out: new Set(), chosen: new Set(), smooth: false, made: null, rests: null });
-const placeOf = ({ grid }, patch) => `row ${Math.floor(patch / grid[1]) + 1}, column ${(patch % grid[1]) + 1}`;
-const LOOK = { understanding: "where it looked, mean of words", generation: "how much each patch looked at the prompt" };
-
-function drawLook(i, one, picture, high, letter) {
-  const unit = one.task === "understanding" ? "of a word's attention" : "of a patch's attention";
-  hostOf("head-look", i).hidden = false;
-  looks[i].draw({
-    ...frameOf(one), picture, low: 0, high, scale: "share", unit,
-    title: letter + LOOK[one.task],
-    label: `${letter}${LOOK[one.task]}. Arrow keys move, Enter goes to Space.`,
-    says: (patch, value) => `${placeOf(one, patch)}: ${lens.readNumber(value)} ${unit}`,
-  });
-}
-
-function drawLookDifference(a, b) {
-  const values = a.values.map((value, patch) => value - b.values[patch]), unit = "difference of attention";
-  const high = Math.max(1e-9, ...values.filter(Number.isFinite).map(Math.abs));
-  hostOf("head-look", "difference").hidden = false;
-  looks.difference.draw({
-    ...frameOf({ ...a, values }), picture: null, low: -high, high, scale: "difference", unit, title: "A − B",
-    label: "Difference of where the head looked. Arrow keys move.",
-    says: (patch, value) => `${placeOf(a, patch)}: ${lens.readNumber(value)} ${unit}`,
-  });
-}
-
-function sayLook(one, sentence) {
-  if (!one) return sentence;
-  let best = 0;
-  one.values.forEach((value, patch) => value > one.values[best] && (best = patch));
-  const most = `${placeOf(one, best)} (${lens.readNumber(one.values[best])})`;
-  return one.task === "understanding" ? `On the picture it looks most at ${most}.` : `Of all patches, ${most} looked most at the prompt.`;
-}
-
-// A patch map as part of a file, as it stands on the page; see heatmap.js.
-function pieceOf(look) {
-  const { shown, size, host } = look.current();
-  return {
-    title: shown.title,
-    width: size.width,
-    height: size.height + 18,
-    draw(pen, theme, x, y) {
-      pen.image(x, y, size.width, size.height, host.querySelector("canvas"));
-      lens.patchLegend(shown).forEach((colour, i) => pen.rect(x + 60 + i * 3, y + size.height + 8, 3.2, 9, colour));
-      const ends = [...host.querySelectorAll(".lens-patch-legend span")].map((span) => span.textContent);
-      pen.text(x + 54, y + size.height + 17, ends[0], theme.soft, { anchor: "end" });
-      pen.text(x + 164, y + size.height + 17, `${ends[1]}  ${shown.unit}`, theme.soft);
-    },
-    table: () => ({
-      kind: "patches",
-      head: ["map", "row", "column", "attention"],
-      rows: shown.values.map((value, patch) => [shown.title, Math.floor(patch / shown.grid[1]) + 1, (patch % shown.grid[1]) + 1, Number.isFinite(value) ? value.toFixed(6) : ""]),
-    }),
-  };
-}
-
 // --- taking along ---
 
 const shown = () => Object.values(maps).filter((map) => map.current().map && !map.current().host.hidden);
-function pieces() {
-  if (part(".lens-pinned").hidden) return shown();
-  const lines = Object.entries(curves).filter(([i]) => !hostOf("curve", i).hidden).map(([, curve]) => curve);
-  const seen = Object.entries(looks).filter(([i, look]) => !hostOf("head-look", i).hidden && look.current().shown);
-  return [...shown(), ...lines, ...seen.map(([, look]) => ({ piece: () => pieceOf(look) }))];
-}
 lens.mapActions(part(".lens-actions"), () => ({
-  title: "Heads · " + front.definition + (pinned() ? ` · ${part("h3").textContent.toLowerCase()}` : ""),
-  words: [part(".lens-says").textContent, pinned() ? part(".lens-pinned-says").textContent : ""].join(" ").trim(),
+  title: ["Heads", front.definition, head.title().toLowerCase()].filter(Boolean).join(" · "),
+  words: `${part(".lens-says").textContent} ${head.says()}`.trim(),
   stem: `aia-lens-heads-${front.id.slice(0, 8)}-${front.definition}`,
-  maps: pieces(),
+  maps: [...shown(), ...head.pieces()],
 }));
 
 lens.onCapture((next) => {
   const again = front && data && next.id === front.id && next.with === front.with;
   front = next;
-  if (again) [draw(), order(), showPinned()]; // another definition of the same data
+  if (again) [draw(), order(), head.show(front)]; // another definition of the same data
 });
 lens.closer.onSet((keys) => {
   if (!data || !front) return;
@@ -378,7 +201,7 @@ lens.closer.onSet((keys) => {
     Object.values(maps).forEach((map) => map.pin(pinned()));
     listHeads(sortInput.value, byTask() && !tasks ? part(".lens-heads-said").textContent : "");
   }
-  if (keys.some((key) => ["head", "fed", "closer"].includes(key))) showPinned();
+  if (keys.some((key) => ["head", "fed", "closer"].includes(key))) head.show(front);
   if (keys.some((key) => ["sort", "tasks", "find"].includes(key))) order();
 });
 lens.closer.add("heads", element, { show });
