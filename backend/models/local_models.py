@@ -16,6 +16,7 @@ from pathlib import Path
 from aia.intensity import Task
 from backend.families import FAMILIES
 from backend.interface import UserError
+from backend.models.catalogue import CATALOGUE
 from backend.models.drawing_sizes import FREE
 from backend.models.model_spec import BOTH_TASKS, ModelSpec
 from backend.models.specs import SPECS, find_spec
@@ -77,6 +78,7 @@ def spec_of_folder(folder: Path) -> ModelSpec:
         inner=text.intermediate_size,
         kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
         vocabulary=text.vocab_size,
+        targets=next(spec.targets for spec in CATALOGUE if spec.family == family),
     )
 
 

@@ -110,7 +110,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.answer, server.asked, server.pause, server.files = "ok", [], 0.3, FILES
+    server.answer, server.asked, server.pause, server.files = "ok", [], 0.0, FILES
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -129,6 +129,7 @@ def fetch(hub, folder, mode="", **environment):
 
 
 def test_files_come_with_progress_and_stay(hub, tmp_path):
+    hub.pause = 0.3
     first = fetch(hub, tmp_path)
     assert first["files"] == ["config.json", "model.safetensors"], "no pickle and no code"
     assert first["revision"] == COMMIT

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from aia.intensity import Task
+from backend.families import FAMILIES
 from backend.interface import UserError
 from backend.models.added_models import AddedModels
+from backend.models.catalogue import CATALOGUE
 from backend.models.local_models import find_model, spec_of_folder
-from backend.models.specs import ASSETS, SPECS
+from backend.models.specs import ASSETS, SPECS, find_spec
 
 
 @pytest.fixture
@@ -24,6 +26,30 @@ def test_a_folder_is_described_by_its_own_files(folder):
     same = ("tasks", "layers", "heads", "image_tokens", "parameters")
     assert [getattr(spec, name) for name in same] == [getattr(embedded, name) for name in same]
     assert spec.memory_mib == {"float32": 15} and spec.vocabulary == 66
+    assert spec.targets == "paper-janus-pro"
+
+
+def test_a_folder_of_the_other_architecture_has_its_targets_and_its_picture_tokens(tmp_path):
+    spec, embedded = find_model(str(shutil.copytree(ASSETS / "tiny-emu3", tmp_path / "mine"))), find_spec("tiny-emu3")
+    same = (
+        "family",
+        "tasks",
+        "layers",
+        "heads",
+        "kv_heads",
+        "image_tokens",
+        "parameters",
+        "vocabulary",
+        "hidden",
+        "inner",
+    )
+    assert [getattr(spec, name) for name in same] == [getattr(embedded, name) for name in same]
+    assert spec.parameters == pytest.approx(embedded.parameters, rel=1e-4)  # its files also hold statistics
+    assert spec.targets == "paper-emu3" and spec.memory_mib == {"float32": 21}
+
+
+def test_every_architecture_has_targets_in_the_registry():
+    assert {spec.family for spec in CATALOGUE} == set(FAMILIES)
 
 
 def test_a_known_name_goes_before_a_folder_of_that_name(tmp_path, monkeypatch):
