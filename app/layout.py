@@ -35,6 +35,7 @@ from app.guard.doors import Doors
 from app.guard.headers import SafeHeaders
 from app.guard.uploads import KEPT_SECONDS, Allowance
 from app.guard.values import CheckedBlocks
+from app.health import HEALTH_URL, Health
 from app.library.api import add_library_endpoints
 from app.library.files import export_route
 from app.library.page import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
@@ -200,6 +201,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
     matters = MattersRoute(Matters(engine, Knockouts(settings.knockouts)), closer.find)
     routes = [
         Route(f"/{PLOTLY_URL}", serve_plotly),
+        Route(f"/{HEALTH_URL}", Health(engine, settings.data).respond),
         Route(f"/{RUN_URL}", stream.respond, methods=["POST"]),
         Route(f"/{EXPORT_URL}", export_route(files)),
         Route(f"/{DATA_URL}", data_route(shelf)),

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from backend.finetuning.datasets import Datasets
 from backend.finetuning.memory import training_memory
 from backend.interface import UserError
 from backend.kept.bundles import Bundles
+from backend.kept.data_lock import take_folder
 from backend.kept.measurements import Measurements
 from backend.measuring.config import MeasureConfig
 from backend.measuring.runs import measures_beside
@@ -33,6 +36,7 @@ from backend.people.queue import FairQueue
 from backend.people.quotas import Quotas
 
 TICK_SECONDS = 2.0
+TOLD_SECONDS = 0.3  # for the last lines to go out
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -64,6 +68,7 @@ def serve(**flags: Any) -> None:
     settings = settings_from_environment()
     settings = replace(settings, **{name: value for name, value in flags.items() if value is not None})
     check_accounts(settings)
+    _held = take_folder(settings.data)  # as long as this function runs
     engine = make_engine(settings)
     keep_uploads_in(settings.uploads)
     from app.layout import build_app, launch_options  # gradio takes seconds to import; bad settings fail before
@@ -73,14 +78,43 @@ def serve(**flags: Any) -> None:
     quotas.runs += (measures.list,)
     page = build_app(engine, runs, settings, quotas, measures)
     keep_ticking(runs, measures)
+    stop = stop_on_signals()
     try:
-        page.launch(**launch_options(engine, settings))
+        page.launch(**launch_options(engine, settings), prevent_thread_lock=True)
     except OSError as error:
         logging.getLogger(__name__).debug("launch failed: %s", error)
         raise UserError(
             f"Expected port {settings.port} of {settings.host} to be free, but it cannot be listened on; "
             "stop the other program, or set AIA_LENS_PORT to another port."
         ) from error
+    stop.wait()
+    close(engine, page, settings.grace_seconds)
+
+
+def stop_on_signals() -> threading.Event:
+    """What is set when Ctrl-C or a polite kill comes; a second one ends the server as usual."""
+    asked = threading.Event()
+
+    def stop(number: int, _frame: Any) -> None:
+        asked.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+    return asked
+
+
+def close(engine: Engine, page: Any, grace_seconds: float) -> None:
+    """End the server and this process: what is at work finishes or is told; runs go on and are found again."""
+    logger = logging.getLogger(__name__)
+    logger.info("stopping: %d at work or waiting", engine.queue.length)
+    engine.close(grace_seconds)
+    time.sleep(TOLD_SECONDS)
+    page.close(verbose=False)
+    logger.info("stopped")
+    logging.shutdown()
+    os._exit(0)  # open connections and threads of theirs would hold it up
 
 
 def check_accounts(settings: Settings) -> None:

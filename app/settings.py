@@ -46,6 +46,7 @@ class Settings:
     disk_mib: int | None = None
     space: bool = False  # on Hugging Face, in a frame of its site
     zero_gpu: bool = False  # with a GPU for moments only
+    grace_seconds: int = 10  # for what is at work when the server is told to stop
     oauth: bool = False  # people can sign in with Hugging Face
 
     @property
@@ -125,6 +126,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         disk_mib=_limit(environment, "AIA_LENS_DISK_MIB"),
         space=bool(space),
         zero_gpu=environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "true"),
+        grace_seconds=_whole_number(environment, "AIA_LENS_GRACE_SECONDS", defaults.grace_seconds, 3600),
         oauth=bool(space) and all(environment.get(name) for name in OAUTH),
     )
 

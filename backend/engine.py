@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from backend.models.downloads import at_hand, bring_here, fetched
 from backend.models.drawing_sizes import check_size, normal_size
 from backend.models.loading import interruptible
 from backend.models.specs import SPECS, ModelSpec, Precision, find_spec
+from backend.people.closing import Closing
 from backend.people.queue import FairQueue, Ticket
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ Step = TypeVar("Step")
 UNDERSTANDING_SAMPLING = Sampling(temperature=0.0, guidance=1.0, max_new_tokens=64)
 GENERATION_SAMPLING = Sampling(temperature=0.5, guidance=1.5)
 MAX_PROMPT_CHARACTERS = 2_000
+LAST_SECONDS = 5.0  # for a step that is at work when nothing may go on
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**53 - 1),  # what JSON and a browser carry exactly
     "temperature": (0, 2),
@@ -104,6 +107,7 @@ class Engine:
         self.store = store
         self.unpacked = Unpacked(store)
         self.queue = queue or FairQueue()
+        self.closing = Closing()
         self._lock = threading.Lock()
         self._loaded: UnifiedModel | None = None
         self._source: tuple[ModelSpec, Precision] | None = None  # of what is loaded
@@ -159,6 +163,15 @@ class Engine:
         finally:
             self._lock.release()
         return True
+
+    def close(self, grace_seconds: float) -> None:
+        """Begin nothing new; let what is at work end, for so long, then stop it between two tokens; close the store."""
+        self.closing.begun.set()
+        _wait_until(lambda: not self.queue.length, grace_seconds)
+        self.closing.over.set()
+        self.queue.look()
+        _wait_until(lambda: not self.queue.length, LAST_SECONDS)
+        self.store.close()
 
     def _let_go(self) -> None:
         self._loaded = self._source = self._ready = None
@@ -255,6 +268,7 @@ class Engine:
         Raises `UserError` for what the user can mend, `Cancelled` when the flag was set.
         """
         prompt, sampling = check_request(prompt, sampling, Task.UNDERSTANDING)
+        cancel = self.closing.or_(cancel)
         yield from self._run(
             Wanted(self._spec_for(model, Task.UNDERSTANDING), adapter, precision, Task.UNDERSTANDING),
             prompt,
@@ -276,6 +290,7 @@ class Engine:
         prompt, sampling = check_request(prompt, sampling, Task.GENERATION)
         spec = self._spec_for(model, Task.GENERATION)
         check_size(spec, sampling.size)
+        cancel = self.closing.or_(cancel)
         yield from self._run(
             Wanted(spec, adapter, precision, Task.GENERATION, sampling.size),
             prompt,
@@ -292,6 +307,9 @@ class Engine:
 
     def _run(self, wanted: Wanted, prompt: str, cancel: CancelFlag | None, make_key, start) -> Iterator[Event]:
         """Notices first; then the stored capture at once, or the model's events and a new one."""
+        yield from self.closing.told(self._run_or_find(wanted, prompt, cancel, make_key, start))
+
+    def _run_or_find(self, wanted: Wanted, prompt: str, cancel: CancelFlag, make_key, start) -> Iterator[Event]:
         here = yield from bring_here(wanted.spec, cancel)  # outside the queue: others go on meanwhile
         wanted, finished = replace(wanted, spec=here), None
         if known := self._known(wanted, prompt, make_key):
@@ -362,6 +380,12 @@ class Engine:
             logger.warning("capture %s was not stored: %s", capture.id, error)
             return Notice(str(error))
         return None
+
+
+def _wait_until(done: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _source_of(spec: ModelSpec, folder: Path | None, strength: float) -> ModelSpec:

@@ -38,7 +38,7 @@ GROWN_AT_MOST = 0.05  # memory of the last minute over that of the third
 TOLERANCE = 2e-6  # of a line read from the page: both are rounded to six decimals
 CACHED = tuple(what for what in HABITS if what not in COMPUTED)
 BROWSING = {"permalink": 6, "capture": 1, "definition": 3}
-SETTINGS = {"AIA_LENS_HOST": "127.0.0.1"}
+SETTINGS = {"AIA_LENS_HOST": "127.0.0.1", "AIA_LENS_PEOPLE": "many"}  # as it is hosted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,22 +93,22 @@ async def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 async def use_alone(url: str, notes: Notes, turns: int) -> list[str]:
-    """One person, everything in turns → ids of what that person made, which all others get the links of."""
+    """One person, everything in turns → links of what that person made, which all others get."""
     warm = Person("warm-up", url, Notes(), [])
     person = Person("alone", url, notes, [], number=10_000)
+    await asyncio.gather(warm.arrive(), person.arrive())
     for what in ("ask", "draw", "ask", "draw"):
         await warm.do(what)
         await person.do(what)
-        person.shared[:] = list(dict.fromkeys(result.id for result in notes.results if result.asked))
+        person.shared[:] = person.own
     for what in HABITS:  # what is done for the first time takes longer
         await person.do(what)
     notes.seconds.clear()
     for _ in range(turns):
         for what in HABITS:
             await person.do(what)
-    shared = list(dict.fromkeys(result.id for result in notes.results if result.asked))
     await asyncio.gather(warm.client.aclose(), person.client.aclose())
-    return shared
+    return [*person.own]
 
 
 async def use_together(url: str, shared: list[str], asked: argparse.Namespace) -> tuple[Notes, list[dict]]:
@@ -152,6 +152,7 @@ async def check(results: list[Result], folder: Path) -> dict[str, Any]:
     again, asked = Notes(), list(dict.fromkeys([WELCOME, *(result.asked for result in results if result.asked)]))
     with Server(folder, SETTINGS) as server:
         person = Person("again", server.url, again, [])
+        await person.arrive()
         for one in asked:
             await person.ask_again(one)
         await person.client.aclose()

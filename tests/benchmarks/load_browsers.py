@@ -17,7 +17,7 @@ from playwright.async_api import Browser, Error, Page, Request, async_playwright
 
 from aia.intensity import Definition
 from aia.world import COLOURS, SHAPES
-from tests.benchmarks.load_people import SAMPLES, Asked, Notes, Result, Unexpected
+from tests.benchmarks.load_people import SAMPLES, Asked, Notes, Result, Unexpected, id_of
 from tests.browser.conftest import FLAGS, find_chromium
 
 PREFIX = "browser "  # before what they do, as their seconds are noted
@@ -129,7 +129,7 @@ class BrowserPerson:
         """Note which capture the page names, and the line that it drew."""
         drawn, line = await self._page.evaluate(_SEEN)
         capture, _, definition = drawn.partition(":")
-        self.notes.results.append(Result(self.name, capture, {definition: line}, asked))
+        self.notes.results.append(Result(self.name, id_of(capture), {definition: line}, asked))
 
     def _new_words(self, form: str) -> str:
         names = [(c, s) for c in COLOURS for s in SHAPES]

@@ -96,7 +96,7 @@ class Person:
     """One person over HTTP, with cookies and a session of their own. What they do is drawn from their own seed."""
 
     def __init__(self, name: str, url: str, notes: Notes, shared: list[str], number: int = 0):
-        """`shared` are ids of captures whose permalinks everybody has; `number` tells people apart."""
+        """`shared` are links of captures that everybody has; `number` tells people apart."""
         self.name, self.notes, self.shared = name, notes, shared
         # The server closes a connection that was idle for five seconds; one must not just be sending on it then.
         limits = httpx.Limits(keepalive_expiry=2.0)
@@ -104,15 +104,20 @@ class Person:
         self._random = random.Random(number)
         self._seed = 1000 * (number + 1)
         self._asked: list[Asked] = []
-        self._own: list[str] = []
+        self.own: list[str] = []  # links of what they made
         self._loads: list[int] | None = None
 
     async def live(self, until: float, think_seconds: float, habits: dict[str, int] = HABITS) -> None:
         """Do one thing after the other, with thought between, until that moment of the monotonic clock."""
         await asyncio.sleep(self._random.uniform(0, think_seconds))  # not all at once
+        await self.arrive()
         while time.monotonic() < until:
             await self.do(self._random.choices([*habits], [*habits.values()])[0])
             await asyncio.sleep(self._random.uniform(0.5, 1.5) * think_seconds)
+
+    async def arrive(self) -> None:
+        """Visit the page once: it tells who comes back by a cookie."""
+        await self.client.get("/")
 
     async def do(self, what: str) -> None:
         """Do it and note how long it took, or what went wrong."""
@@ -145,26 +150,26 @@ class Person:
         """Open a shared result: the page, and the events that it sends when it has loaded."""
         capture = self._random.choice(self.shared)
         found = await self._open(capture)
-        if found.get("link", {}).get("capture") != capture:
+        if id_of(found.get("link", {}).get("capture", "")) != id_of(capture):
             raise Unexpected(f"the page of capture {capture} shows {found.get('link')}")
         self._note_curve(found)
 
     async def capture(self) -> None:
         """A stored result, as a program reads it."""
-        capture = self._random.choice([*self.shared, *self._own])
+        capture = self._random.choice([*self.shared, *self.own])
         self._note_summary(await self._call("capture", capture), capture)
 
     async def definition(self) -> None:
         """Another definition in the closer look: new maps of heads."""
-        capture = self._random.choice([*self.shared, *self._own])
+        capture = self._random.choice([*self.shared, *self.own])
         definition = self._random.choice([*Definition]).value
         query = {"capture": capture, "definition": definition}
         found = read(await self.client.get("/lens/closer/heads", params=query))
-        if [one["id"] for one in found["captures"]] != [capture]:
+        if [id_of(one["id"]) for one in found["captures"]] != [id_of(capture)]:
             raise Unexpected(f"the closer look at {capture} shows {found['captures']}")
 
     async def compare(self) -> None:
-        pair = self._random.sample([*self.shared, *self._own], 2)
+        pair = self._random.sample([*self.shared, *self.own], 2)
         found = await self._call(
             "compare", [f"capture:{one}" for one in pair], self._random.choice([*Definition]).value
         )
@@ -202,7 +207,7 @@ class Person:
             raise Unexpected(f"asked “{asked.words}”, got the answer to “{summary['prompt']}”")
         if asked not in self._asked:
             self._asked.append(asked)
-            self._own.append(summary["capture_id"])
+            self.own.append(last["curve"]["link"]["capture"])
 
     def _note_curve(self, curve: dict, asked: Asked | None = None) -> dict:
         """Note what a chart shows, by the file that it offers."""
@@ -210,10 +215,10 @@ class Person:
         return self._note_summary(summary, curve["link"].get("capture", ""), asked)
 
     def _note_summary(self, summary: dict, capture: str, asked: Asked | None = None) -> dict:
-        if summary["capture_id"] != capture:
+        if summary["capture_id"] != id_of(capture):
             raise Unexpected(f"asked for capture {capture}, got {summary['capture_id']}")
         text = summary.get("text")
-        self.notes.results.append(Result(self.name, capture, summary["intensity"], asked, text))
+        self.notes.results.append(Result(self.name, summary["capture_id"], summary["intensity"], asked, text))
         return summary
 
     async def _call(self, name: str, *values: Any) -> Any:
@@ -250,6 +255,11 @@ class Person:
                     if done == len(self._loads):
                         break
         return charts[0] if charts else {}
+
+
+def id_of(link: str) -> str:
+    """The id in a link; a link to what is somebody's own has a seal behind it."""
+    return link.partition(".")[0]
 
 
 def loads_of(config: dict) -> list[int]:
