@@ -38,7 +38,6 @@ def test_a_folder_of_the_other_architecture_has_its_targets_and_its_picture_toke
         "heads",
         "kv_heads",
         "image_tokens",
-        "parameters",
         "vocabulary",
         "hidden",
         "inner",
