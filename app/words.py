@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from aia.intensity import Definition, Task
@@ -127,3 +129,21 @@ def describe_waiting(event: Waiting) -> str:
     if event.seconds < 90:
         return f"{ahead}, about {max(event.seconds, 1):.0f} s"
     return f"{ahead}, about {event.seconds / 60:.0f} min"
+
+
+# --- numbers ---
+
+
+def describe_hinge(r: float, without: np.ndarray) -> str:
+    """Where the sign of r hangs on one layer, which; empty where it does not. `without` is r without each layer [L]."""
+    if math.isnan(r) or not np.isfinite(without).any():
+        return ""
+    turned = np.where(np.isfinite(without), without * np.sign(r), np.inf)
+    layer = int(turned.argmin())
+    if turned[layer] >= 0:
+        return ""
+    return f"The sign hangs on layer {layer + 1}: without it r = {signed(float(without[layer]))}."
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")

@@ -351,7 +351,7 @@ class Engine:
         with self._lock:
             made_room, loaded = self._room.made, self._prepare(wanted, cancel)
             if made_room:
-                yield Notice(f"{loaded.name} had made room for a fine-tune and was loaded again.")
+                yield Notice(f"{loaded.name} had made room for a run and was loaded again.")
             unknown = loaded.unknown_words(prompt)
             if unknown:
                 yield Notice(say_unknown(loaded.name, unknown))

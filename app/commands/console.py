@@ -161,12 +161,24 @@ def print_report(report: dict) -> None:
             typer.echo(f"{len(part['left_out']):,} samples had no answer token and are left out")
     if "correlation" in report:
         typer.echo(f"correlation of the two curves over layers: {say_correlation(**report['correlation'])}")
+        if hinge := say_hinge(report):
+            typer.echo(hinge)
 
 
 def say_correlation(r: float | None, low: float | None, high: float | None, resamples: int = 0) -> str:
     if r is None:
         return "none, since a curve is flat or has fewer than 3 layers"
     return f"{r:+.2f}" + ("" if low is None else f" (95 % {low:+.2f} to {high:+.2f}, {resamples:,} resamples)")
+
+
+def say_hinge(report: dict) -> str:
+    """Where the sign of r hangs on a single layer, which; else nothing."""
+    from aia.curves import without_each_layer
+    from app.words import describe_hinge
+
+    r = report["correlation"]["r"]
+    curves = (report[task.value]["mean"] for task in (Task.GENERATION, Task.UNDERSTANDING))
+    return "" if r is None else describe_hinge(r, without_each_layer(*curves))
 
 
 def choice(what: str, value: str, known: list[str]) -> str:

@@ -9,6 +9,7 @@ from app.compare.cards import make_card, make_table
 from app.measure import words
 from app.measure.groups import Group, correlate_tasks
 from app.measure.views import Shown, groups_of
+from app.words import signed
 from backend.kept.measurements import Measurement
 
 NONE = "–"
@@ -44,7 +45,7 @@ def _correlations(measurements: Sequence[tuple[str, Measurement]], shown: Shown)
         if found is None or math.isnan(found.r):
             told = [NONE, NONE]
         else:
-            interval = NONE if math.isnan(found.low) else f"{words.signed(found.low)} to {words.signed(found.high)}"
-            told = [words.signed(found.r), interval]
+            interval = NONE if math.isnan(found.low) else f"{signed(found.low)} to {signed(found.high)}"
+            told = [signed(found.r), interval]
         rows.append([f"{chr(ord('A') + place)} {name}", *told])
     return make_table(["measurement", "r of the two tasks", "95 % interval"], rows)

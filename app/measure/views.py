@@ -34,6 +34,7 @@ from app.measure.groups import (
     whole_groups,
 )
 from app.measure.shelf import Entry
+from app.words import describe_hinge
 from backend.comparison import MOST_THINGS
 from backend.kept.measurements import Measurement
 
@@ -173,7 +174,7 @@ def conflict_view(entry: Entry, measurement: Measurement, shown: Shown, mark: st
     if found is None:
         return None
     generation, understanding = (measurement.curve(task, shown.definition)[0] for task in TASKS)
-    hinge = words.describe_hinge(found.r, without_each_layer(generation, understanding))
+    hinge = describe_hinge(found.r, without_each_layer(generation, understanding))
     stem = f"aia-lens-conflict-{entry.id[:8]}-{shown.definition.value}"
     rows = ["layer,generation,understanding"]
     rows += [f"{i},{g:.6f},{u:.6f}" for i, (g, u) in enumerate(zip(generation, understanding, strict=True), start=1)]

@@ -13,6 +13,7 @@ from aia.intensity import Definition, Task
 from app.finetune.run_words import STATES, format_duration
 from app.measure.groups import ALL, KIND, LENGTH, Group
 from app.measure.shelf import Entry
+from app.words import signed
 from backend.background.runs import RunStatus
 from backend.comparison import MOST_THINGS
 from backend.kept.measurements import Measurement, Report
@@ -205,21 +206,6 @@ def describe_conflict(found: Correlation) -> str:
     if found.r < 0:
         return f"{interval}: layers that look across more while drawing do so less while answering."
     return f"{interval}: layers that look across more while drawing do so more while answering, too: no conflict."
-
-
-def describe_hinge(r: float, without: np.ndarray) -> str:
-    """Where the sign of r hangs on one layer, which; empty where it does not. `without` is r without each layer [L]."""
-    if math.isnan(r) or not np.isfinite(without).any():
-        return ""
-    turned = np.where(np.isfinite(without), without * np.sign(r), np.inf)
-    layer = int(turned.argmin())
-    if turned[layer] >= 0:
-        return ""
-    return f"The sign hangs on layer {layer + 1}: without it r = {signed(float(without[layer]))}."
-
-
-def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def describe_head(layer: int, head: int, generation: float, understanding: float, disagreement: float) -> str:

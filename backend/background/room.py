@@ -1,4 +1,4 @@
-"""Room for a fine-tune beside the page's model: who has the memory of the device that both want.
+"""Room for a run in the background beside the page's model: who has the memory of the device that both want.
 
 Owns what is said when the model made room and when it cannot come back. Knows how
 much memory is free; neither which model is loaded (`backend.engine`), nor runs, nor what either takes
@@ -17,11 +17,11 @@ from backend.interface import UserError
 from backend.models.loading_memory import check_drawing_fits, check_loading_fits
 from backend.models.specs import ModelSpec, Precision
 
-MADE_ROOM = "no model loaded: it made room for a fine-tune"
+MADE_ROOM = "no model loaded: it made room for a run"
 
 
 class Room:
-    """Whether the model made room for a fine-tune, and whether it may come back. `free` is in bytes."""
+    """Whether the model made room for a run, and whether it may come back. `free` is in bytes."""
 
     def __init__(self, free: Callable[[], int] = free_memory):
         self._free = free
@@ -32,7 +32,7 @@ class Room:
         return self._free() < needed
 
     def make(self) -> None:
-        """The model has just been let go for a fine-tune: give its memory back."""
+        """The model has just been let go for a run: give its memory back."""
         self.made = True
         self.give_back()
 
@@ -47,7 +47,7 @@ class Room:
         check_drawing_fits(spec, size, self._free())
 
     def check(self, spec: ModelSpec, precision: Precision, size: str = "") -> None:
-        """Raises `UserError` where a model finds no room: in general, or since it made room for a fine-tune.
+        """Raises `UserError` where a model finds no room: in general, or since it made room for a run.
 
         `size` of the drawing that it is wanted for, where it may have any.
         """
@@ -57,5 +57,5 @@ class Room:
             if not self.made:
                 raise
             raise UserError(
-                f"{spec.title} made room for a fine-tune and does not fit beside it; wait for that to end, or stop it."
+                f"{spec.title} made room for a run and does not fit beside it; wait for that to end, or stop it."
             ) from error

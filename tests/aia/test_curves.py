@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from aia.curves import Correlation, curve_distance, spread_over_samples, summarise_curves, task_correlation
+from aia.curves import (
+    Correlation,
+    curve_distance,
+    spread_over_samples,
+    summarise_curves,
+    task_correlation,
+    without_each_layer,
+)
 from aia.intensity import Task
 from aia.loss import aia_loss
 from aia.stages import Stage
@@ -160,6 +167,15 @@ def test_one_sample_on_a_side_has_a_correlation_without_an_interval():
     for found in (task_correlation(one, many), task_correlation(many, one)):
         assert isinstance(found, Correlation) and found.r == pytest.approx(0.5)
         assert math.isnan(found.low) and math.isnan(found.high) and found.resamples == 0
+
+
+def test_r_without_each_layer_shows_what_hangs_on_one():
+    generation, understanding = np.array([0.9, 0.1, 0.2, 0.3]), np.array([0.0, 0.5, 0.6, 0.7])
+    found = without_each_layer(generation, understanding)
+    assert found[0] == pytest.approx(1) and task_correlation(generation[None], understanding[None]).r < 0
+    kept = [0, 2, 3]
+    assert found[1] == pytest.approx(np.corrcoef(generation[kept], understanding[kept])[0, 1])
+    assert np.isnan(without_each_layer(generation[:3], understanding[:3])).all()  # two layers are left
 
 
 def test_curves_of_two_models_are_not_correlated():

@@ -11,6 +11,8 @@ import pytest
 
 import app.measure.api
 from aia.intensity import Definition, Task
+from app.commands.measuring import find_data
+from app.components.dataset import DataFiles
 from app.finetune.board import Watch
 from app.finetune.request import Requests
 from app.measure import views, words
@@ -24,6 +26,8 @@ from app.measure.groups import correlate_tasks, length_labels, split_groups, who
 from app.measure.request import MeasureRequests
 from app.measure.shelf import EXAMPLES, Shelf
 from app.measure.views import Shown, read_shown
+from app.rules import ZERO_GPU_MEASURING, Rules
+from app.words import describe_hinge
 from backend.background.runs import Runs
 from backend.comparison import measurement_choice
 from backend.interface import UserError
@@ -32,9 +36,11 @@ from backend.measurement import iterate_captures, measure_model
 from backend.measuring.config import MOST_SAMPLES, make_config
 from backend.measuring.rows import make_row
 from backend.measuring.runs import Measures
+from backend.models.specs import find_spec
 from backend.people.person import asked_by, browser_person
 from tests.app.fakes import FakeModel
 from tests.backend.library_fakes import ANSWERED, make_report
+from tests.backend.zips import asking, picture, write_rows, write_zip
 
 EXAMPLE = "928f1ddfdad93698"
 
@@ -129,12 +135,10 @@ def test_the_sentence_says_what_the_interval_allows(both):
 
 
 def test_a_sign_that_hangs_on_one_layer_is_said():
-    assert words.describe_hinge(-0.6, np.array([0.7, -0.6, -0.5])) == (
-        "The sign hangs on layer 1: without it r = +0.70."
-    )
-    assert words.describe_hinge(-0.6, np.array([-0.1, -0.6])) == ""
-    assert words.describe_hinge(0.6, np.array([0.2, -0.1])).endswith("layer 2: without it r = −0.10.")
-    assert words.describe_hinge(math.nan, np.array([0.1])) == words.describe_hinge(0.1, np.array([math.nan])) == ""
+    assert describe_hinge(-0.6, np.array([0.7, -0.6, -0.5])) == ("The sign hangs on layer 1: without it r = +0.70.")
+    assert describe_hinge(-0.6, np.array([-0.1, -0.6])) == ""
+    assert describe_hinge(0.6, np.array([0.2, -0.1])).endswith("layer 2: without it r = −0.10.")
+    assert describe_hinge(math.nan, np.array([0.1])) == describe_hinge(0.1, np.array([math.nan])) == ""
 
 
 # --- figures ---
@@ -309,6 +313,71 @@ def test_the_form_says_how_long_or_why_not(room):
     assert "About 42\u00a0s; a rough figure" in desk.on_estimate(*values)
     values[3] = 1
     assert "at least 2 samples" in desk.on_estimate(*values)
+
+
+def sent(uploads, **files):
+    """Files as the field sends them once they are on the server."""
+    paths = {kind: {"path": str(uploads / name), "orig_name": name} for kind, name in files.items()}
+    return DataFiles(**paths)
+
+
+def test_a_text_or_images_with_questions_are_taken_chosen_and_told(room, uploads):
+    desk = MeasureDesk(room[0])
+    (uploads / "p.txt").write_bytes(b"a star\na circle\n\xff\n")
+    emptied, data, report, good_only = desk.on_upload(sent(uploads, text="p.txt"))
+    assert emptied.message is None and data["value"].startswith("prompts:") and not good_only["visible"]
+    assert "2 prompts for drawings; 1 bad lines are left out." in report and "not UTF-8 text" in report
+    write_rows(uploads / "r.jsonl", [asking("a.png"), asking("a.png"), asking("gone.png")])
+    write_zip(uploads / "i.zip", {"a.png": picture()})
+    _, data, report, good_only = desk.on_upload(sent(uploads, rows="r.jsonl", images="i.zip"))
+    assert good_only["visible"] and "gone.png" in report
+    settings = {"data": data["value"], "samples": 100}
+    with pytest.raises(UserError, match=r"got 1 bad of 3; correct them, or measure the good rows only"):
+        room[0].ask(settings)
+    asked = room[0].ask(settings | {"skip_bad_rows": True})
+    assert (asked.config.understanding, asked.config.generation) == (2, 0)
+    assert "There are 2 questions: all of them are measured." in asked.notes
+    assert len(desk.on_lists("tiny-janus")[1]["choices"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "got no lines"),
+        ("größer".encode("utf-16"), "all bad"),
+        (b"only one\n", "a deviation needs 2"),
+    ],
+)
+def test_a_text_that_cannot_be_measured_is_one_sentence(room, uploads, data, says):
+    desk = MeasureDesk(room[0])
+    (uploads / "p.txt").write_bytes(data)
+    files, choice, *_ = desk.on_upload(sent(uploads, text="p.txt"))
+    if files.message is None:  # one good line: kept, and refused before a start
+        values = ["tiny-janus", "", "both", 100, choice["value"], False, 0, 1.5, 0.5, "full", ""]
+        files = DataFiles(message=desk.on_estimate(*values))
+    assert says in files.message and "Expected" in files.message
+
+
+def test_a_file_of_the_servers_is_no_upload(room, uploads):
+    files, *_ = MeasureDesk(room[0]).on_upload(DataFiles(text={"path": "/etc/passwd", "orig_name": "p.txt"}))
+    assert "Expected an uploaded file" in files.message
+
+
+def test_a_page_that_may_not_measure_says_so_everywhere(tmp_path):
+    rules = Rules(measuring=ZERO_GPU_MEASURING, bringing_in="No files.")
+    measures = Measures(tmp_path / "measuring")
+    requests = MeasureRequests(measures, Requests(Runs(tmp_path / "runs"), tmp_path, rules=rules))
+    with pytest.raises(UserError, match="Measuring is off here"):
+        requests.start({"samples": 3})
+    with pytest.raises(UserError, match="No files"):
+        requests.take_prompts(tmp_path / "p.txt", "p.txt")
+    assert "Measuring is off" in MeasureDesk(requests).on_estimate(*["x"] * 11) and measures.list() == []
+
+
+def test_a_page_asks_for_what_the_command_line_does(room):
+    settings = {"model": "tiny-janus", "definition": "strict", "seed": 4, "guidance": 1.5, "temperature": 0.5}
+    found = find_data(find_spec("tiny-janus"), None, 6, None, None, None, False, 4)
+    assert room[0].ask(settings | {"samples": 6}).config == make_config(**settings, **found)
 
 
 # --- what the board shows ---

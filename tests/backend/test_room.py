@@ -1,4 +1,4 @@
-"""The page's model makes room for a fine-tune, says so, and comes back when there is room again."""
+"""The page's model makes room for a run, says so, and comes back when there is room again."""
 
 import pytest
 from PIL import Image
@@ -79,7 +79,7 @@ def test_the_model_comes_back_where_it_fits_and_says_that_it_was_away(engine, de
     device.free = ITS_OWN
     first, second = [*ask(engine)], [*ask(engine, "how many objects are there?")]
     notices = [event.text for event in first if isinstance(event, Notice)]
-    assert notices == ["tiny-janus had made room for a fine-tune and was loaded again."]
+    assert notices == ["tiny-janus had made room for a run and was loaded again."]
     assert isinstance(first[-1], Finished) and not any(isinstance(event, Notice) for event in second)
     assert engine.state().startswith("tiny-janus")
 
@@ -87,7 +87,7 @@ def test_the_model_comes_back_where_it_fits_and_says_that_it_was_away(engine, de
 def test_the_model_is_refused_in_one_sentence_while_it_does_not_fit(engine, device):
     device.free = ITS_OWN - 2**20
     engine.make_room(NEEDED)
-    with pytest.raises(UserError, match=r"^tiny-janus made room for a fine-tune and does not fit beside it; wait"):
+    with pytest.raises(UserError, match=r"^tiny-janus made room for a run and does not fit beside it; wait"):
         [*ask(engine)]
     assert engine.state() == MADE_ROOM
     device.free += 2**20
