@@ -28,8 +28,13 @@ class Session(SessionState):
         nothing = SimpleNamespace(blocks={})
         super().__init__(SimpleNamespace(default_config=nothing, blocks=()))  # it would copy all that it is given
         self.blocks_config = self._everybodys = blocks.default_config
+        self._newest: tuple[int, Any] = (-1, None)  # the update that Gradio is about to read back and send
+
+    def __getitem__(self, key: int) -> Any:
+        return self._newest[1] if key == self._newest[0] else super().__getitem__(key)
 
     def __setitem__(self, key: int, value: Any) -> None:
+        self._newest = (key, value)
         known = self.blocks_config.blocks.get(key)
         if known is not None and all(getattr(known, name, None) == getattr(value, name, None) for name in CHECKED):
             return  # one for all pages does: that its label or value is another changes no answer

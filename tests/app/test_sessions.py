@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from gradio.blocks import postprocess_update_dict
 
 from app.sessions import MOST_SESSIONS, Session, Sessions, keep_little
 
@@ -45,7 +46,17 @@ def test_choices_that_a_page_was_given_are_its_own(blocks, sessions):
 def test_of_what_only_shows_something_there_is_one_for_all_pages(blocks, sessions):
     html = one(blocks, gr.HTML)
     sessions["mine"][html._id] = gr.HTML("another", render=False)
+    dropdown = one(blocks, gr.Dropdown)
+    sessions["mine"][dropdown._id] = dropdown  # the next update
     assert sessions["mine"][html._id] is html and html._id in sessions["mine"]
+
+
+def test_an_update_is_read_back_before_it_is_sent(blocks, sessions):
+    dropdown = one(blocks, gr.Dropdown)
+    sessions["mine"][dropdown._id] = gr.Dropdown(["one"], label="another", visible=False, render=False)
+    sent = postprocess_update_dict(sessions["mine"][dropdown._id], {"label": None, "visible": None})
+    assert (sent["label"], sent["visible"]) == ("another", False)
+    assert sessions["another"][dropdown._id] is dropdown
 
 
 def test_a_page_takes_a_few_kilobytes(blocks, sessions):
