@@ -1,0 +1,1 @@
+"""Strangers: made-up requests and files against a real, watched server."""
