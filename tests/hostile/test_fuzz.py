@@ -1,5 +1,6 @@
 """A short fuzz of a real server: no 500, no trace, no file of others', alive. The long one is `tests.hostile.fuzz`."""
 
+import os
 import socket
 import subprocess
 
@@ -45,15 +46,19 @@ def test_the_watch_notes_what_leads_outside(watch, tmp_path):
     watch("open", (str(tmp_path / "data" / "link"), "r", 0))
     watch("open", (str(ROOT / "app.py"), "w", 0))
     watch("os.remove", (str(tmp_path / "secret"), -1))
+    watch("os.rename", (str(tmp_path / "data" / "x"), str(tmp_path / "x"), -1, -1))
     watch("socket.connect", (None, ("93.184.216.34", 80)))
     watch("subprocess.Popen", ("/bin/sh", ["/bin/sh", "-c", "id"], None, None))
-    assert len(watch.notes.read_text().splitlines()) == 6
+    assert len(watch.notes.read_text().splitlines()) == 7
 
 
 def test_the_watch_lets_be_what_the_server_needs(watch, tmp_path):
     watch("open", (str(tmp_path / "data" / "new"), "w", 0))
     watch("open", (str(ROOT / "app.py"), "r", 0))
     watch("open", (5, "r", 0))
+    folder = os.open(tmp_path / "data", os.O_RDONLY)
+    watch("os.remove", ("relative", folder))
+    os.close(folder)
     watch("socket.connect", (None, ("127.0.0.1", 80)))
     watch("socket.connect", (None, "/run/socket"))
     watch("subprocess.Popen", ("python", ["python", "-m", "backend.background.run_process", "x"], None, None))

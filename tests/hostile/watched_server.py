@@ -27,7 +27,7 @@ class Watch:
 
     def __init__(self, notes: Path, data: Path):
         self.notes, self.armed = notes / "notes.jsonl", notes / "armed"
-        self.writable = (str(data), "/dev/null", "/dev/shm", "/proc/self")
+        self.writable = (str(data), "/dev/null", "/dev/shm")
         python = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), os.path.realpath(sys.prefix)}
         self.readable = (*self.writable, str(ROOT), *python, *READABLE, *python)
         self._inside = threading.local()
@@ -63,13 +63,31 @@ class Watch:
             return "" if host.startswith(LOCAL) else f"connected to {address}"
         if event == "subprocess.Popen":
             return "" if "backend.background.run_process" in map(str, args[1]) else f"started {args[1]}"
-        return self._outside(args[0], self.writable)
+        found = (self._outside(path, self.writable) for path in changed_paths(event, args))
+        return next((path for path in found if path), "")
 
     def _outside(self, path: object, folders: tuple[str, ...]) -> str:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return ""  # a file that is open already
         found = os.path.realpath(os.fsdecode(path))
         return "" if any(found == f or found.startswith(f.rstrip("/") + "/") for f in folders) else found
+
+
+def changed_paths(event: str, args: tuple) -> list[object]:
+    """The paths that an event changes; relative ones may count from a folder that is open, as `rmtree` has it."""
+    pairs = {
+        "os.rename": [(0, 2), (1, 3)],
+        "os.link": [(1, 3)],
+        "os.symlink": [(1, 2)],
+        "os.mkdir": [(0, 2)],
+        "shutil.rmtree": [(0, 1)],
+    }.get(event, [(0, 1)])
+    paths = []
+    for at, folder_at in pairs:
+        folder = args[folder_at] if len(args) > folder_at else None
+        inside = isinstance(folder, int) and folder >= 0 and isinstance(args[at], (str, bytes))
+        paths.append(os.path.join(f"/proc/self/fd/{folder}", os.fsdecode(args[at])) if inside else args[at])
+    return paths
 
 
 def main() -> None:
