@@ -1,0 +1,1 @@
+"""The program as a Hugging Face Space starts it."""
