@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH by the test: notes every address that a started program asks, and refuses all but this machine's."""
+"""Put on PYTHONPATH by the test: notes every address that a program asks, and refuses all but this machine's."""
 
 import os
 import sys
