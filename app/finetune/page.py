@@ -105,7 +105,7 @@ class Finetune:
 
     def on_leave(self, event: gr.EventData) -> Any:
         """Another tab came to the front: ask no more."""
-        return gr.skip() if _sent(event, "value") == TAB else gr.Timer(active=False)
+        return gr.skip() if sent_text(event, "value") == TAB else gr.Timer(active=False)
 
     def on_choose(self, watch: Any, event: gr.EventData) -> list[Any]:
         return self.show(Watch(sent_text(event, "run"), read_watch(watch).seen))
