@@ -31,7 +31,11 @@ MOST_SENT = 2**22  # values of one map: 8 MiB on their way to the page
 
 def read_space(asked: Asked) -> dict[str, Any]:
     """Pictures, words and rows of each capture."""
-    return {"captures": [_read_capture(one) for one in asked.captures], "note": space_words.pair_note(asked.captures)}
+    return {
+        "captures": [_read_capture(one) for one in asked.captures],
+        "note": space_words.pair_note(asked.captures),
+        "depth": space_words.depth_note(asked.captures),
+    }
 
 
 def _read_capture(capture: Capture) -> dict[str, Any]:
@@ -113,9 +117,10 @@ def _read_slice(capture: Capture, asked: Asked, look: Look) -> dict[str, Any]:
         looks = look(capture, range(len(capture.query_positions)), head)
         cross, drawn = looks.cross, looks.drawn
     else:
-        cross, drawn = layer_mean(capture.cross, asked), None
+        layer = layer_of(asked, capture)
+        cross, drawn = layer_mean(capture.cross, layer), None
         if capture.drawn is not None:
-            drawn = layer_mean(capture.drawn, asked)
+            drawn = layer_mean(capture.drawn, layer)
     if drawn is not None and drawn.size > MOST_SENT:
         drawn = None
     return {
@@ -132,23 +137,37 @@ def _read_row(capture: Capture, asked: Asked, look: Look) -> dict[str, Any]:
     head = head_of(asked, capture)
     drawn = look(capture, range(row, row + 1), head).drawn
     if head is None:
-        layer = asked.number("layer", capture.layers) - 1 if asked.values.get("layer") else None
+        layer = layer_of(asked, capture)
         drawn = (drawn.mean(0) if layer is None else drawn[layer]).mean(0)
     return {"earlier": _encode(drawn)}
 
 
-def layer_mean(kept: np.ndarray, asked: Asked) -> np.ndarray:
-    """The asked layer of [L, Q, X], or the mean of all: float32 [Q, X]."""
+def layer_mean(kept: np.ndarray, layer: int | None) -> np.ndarray:
+    """That layer of [L, Q, X], or the mean of all: float32 [Q, X]."""
+    return kept.mean(0, dtype=np.float32) if layer is None else kept[layer].astype(np.float32)
+
+
+def layer_of(asked: Asked, capture: Capture) -> int | None:
+    """The asked layer, from 0; None for the mean of all. Raises `UserError`.
+
+    Of a partner with another number of layers, the one at the same normalised depth, as in Compare.
+    """
     if not asked.values.get("layer"):
-        return kept.mean(0, dtype=np.float32)
-    return kept[asked.number("layer", len(kept)) - 1].astype(np.float32)
+        return None
+    layer, layers = asked.number("layer", asked.first.layers) - 1, asked.first.layers
+    return layer if capture.layers == layers else int((layer + 0.5) / layers * capture.layers)
 
 
 def head_of(asked: Asked, capture: Capture) -> tuple[int, int] | None:
-    """Layer and head of "3.5", from 0; None for none. Raises `UserError` for what the capture does not have."""
+    """Layer and head of "3.5", from 0; None for none. Raises `UserError` for what the capture does not have.
+
+    A partner of another shape has no head that is that of the first.
+    """
     text = asked.values.get("head", "")
     if not text:
         return None
+    if (capture.layers, capture.heads) != (asked.first.layers, asked.first.heads):
+        raise UserError(words.other_heads(capture))
     layer, _, head = text.partition(".")
     found = [int(part[:6]) if part.isascii() and part.isdecimal() else 0 for part in (layer, head)]
     if not (1 <= found[0] <= capture.layers and 1 <= found[1] <= capture.heads):

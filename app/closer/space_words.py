@@ -58,3 +58,13 @@ def pair_note(captures: Sequence[Capture]) -> str:
             "other, so there is no difference of their maps."
         )
     return ""
+
+
+def depth_note(captures: Sequence[Capture]) -> str:
+    """How layers of models of different depth are matched; empty where they need not be."""
+    if len({one.layers for one in captures}) < 2:
+        return ""
+    a, b = captures
+    return (
+        f"A has {a.layers} layers, B {b.layers}: of B, the layer at the same normalised depth is shown, as in Compare."
+    )

@@ -60,6 +60,14 @@ def heads_note(captures: Sequence[Capture]) -> str:
     )
 
 
+def other_heads(capture: Capture) -> str:
+    """Why a partner does not show the head that was chosen."""
+    return (
+        f"B has {capture.layers} layers of {capture.heads} heads, other than A, so no head of it is the chosen one; "
+        "choose a layer instead."
+    )
+
+
 def describe_heads(maps: Sequence[np.ndarray], difference: np.ndarray | None, captures: Sequence[Capture]) -> str:
     """One sentence on the head that looks most, or on the one that differs most; maps are [H, L]."""
     if difference is not None and np.isfinite(difference).all():

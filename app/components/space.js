@@ -281,7 +281,7 @@ function draw() {
   const letter = (i) => (looks.length > 1 ? `${LETTERS[i]}: ` : "");
   part(".lens-says").textContent = looks.map((look, i) => letter(i) + (look.said || look.says)).join(" ");
   part(".lens-explains").hidden = false;
-  part(".lens-explains").textContent = [ROWS[isFed()](whatOf()), get("sinks") === "out" ? SINKS : "", step() && looks[0].made !== null ? "The finished picture is uncovered patch by patch." : "", data.note].filter(Boolean).join(" ");
+  part(".lens-explains").textContent = [ROWS[isFed()](whatOf()), get("sinks") === "out" ? SINKS : "", step() && looks[0].made !== null ? "The finished picture is uncovered patch by patch." : "", data.note, data.depth].filter(Boolean).join(" ");
   card.dataset.drawn = [front?.id, get("with"), JSON.stringify(sliceValues()), get("word"), get("patch"), get("play"), get("sinks"), get("fed"), get("smooth")].join("|");
 }
 

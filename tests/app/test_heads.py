@@ -90,7 +90,7 @@ def test_a_head_that_a_partner_does_not_have_is_said_and_the_other_is_shown():
     small = make_answer(np.ones((1, 1, 3), np.float32), prompt="small")
     data = read_head(Asked(make_answer(head_in_step()), small, values={"head": "3.2"}))
     assert "curves" in data["captures"][0] and data["means"][1] is None
-    assert "Expected a head of 1 layers × 1 heads" in data["captures"][1]["error"]
+    assert "B has 1 layers of 1 heads, other than A" in data["captures"][1]["error"]
     none = read_head(Asked(small))
     assert "choose one on the map" in none["captures"][0]["error"] and none["means"] == [None]
 

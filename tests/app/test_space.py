@@ -226,6 +226,23 @@ def test_pairs_of_other_grids_or_tasks_have_no_difference():
     assert read_space(Asked(wide, wide))["note"] == ""
 
 
+def test_a_partner_of_another_depth_shows_the_layer_at_the_same_depth():
+    """Layers 1 to 4 of four lie in the cells of layers 1, 1, 2 and 2 of two; layer 1 looks twice as much as layer 2."""
+    deep, shallow = (
+        answer_looking_at([(2, 4)] * 3, layers=4),
+        answer_looking_at([(0, 0)] * 3, layers=2, prompt="shallow"),
+    )
+    asked = Asked(deep, shallow)
+    assert "A has 4 layers, B 2" in read_space(asked)["depth"] and read_space(Asked(deep, deep))["depth"] == ""
+    for layer, share in ((1, 0.5), (2, 0.5), (3, 0.25), (4, 0.25)):
+        found = read_map(replace(asked, values={"layer": str(layer)}))
+        assert decode(found[1]["cross"])[0, 0] == pytest.approx(share, abs=1e-4)
+    assert "Expected a layer from 1 to 4" in read_map(replace(asked, values={"layer": "5"}))[0]["error"]
+    heads = read_map(replace(asked, values={"head": "1.1"}), lambda *_: Looks(np.ones((3, 15), np.float32)))
+    assert decode(heads[0]["cross"]).shape == (3, 15)
+    assert "no head of it is the chosen one; choose a layer instead" in heads[1]["error"]
+
+
 # --- through the route ---
 
 
