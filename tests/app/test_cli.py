@@ -174,7 +174,10 @@ def test_measure_refuses_bad_input_before_any_model_is_loaded(arguments, says, t
 def test_models_lists_the_registry(folder):
     done = run(folder, "models", "--json", str(folder / "m.json"))
     assert "tiny-janus" in done.stdout
-    assert json.loads((folder / "m.json").read_text())["models"][0]["layers"] == 8
+    told = json.loads((folder / "m.json").read_text())
+    assert told["models"][0]["layers"] == 8 and [m["source"] for m in told["models"]].count("embedded") == 2
+    assert {other["name"] for other in told["curves_only"]} == {"bagel", "hunyuanimage-3.0"}
+    assert "reference curve only: no class in transformers" in done.stdout
 
 
 @pytest.mark.parametrize(

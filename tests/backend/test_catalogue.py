@@ -12,10 +12,11 @@ from transformers.utils import logging
 from aia.intensity import Task
 from aia.targets import PRESETS
 from backend.families import FAMILIES, _find_class
+from backend.interface import UserError
 from backend.models.catalogue import CATALOGUE, CURVES_ONLY
 from backend.models.downloads import HUB_ID
 from backend.models.loading import quantisation_settings
-from backend.models.specs import SPECS, Precision
+from backend.models.specs import SPECS, Precision, find_spec
 from backend.paper import load_paper
 from tests.real_configs import CONFIGS
 
@@ -103,3 +104,5 @@ def test_models_without_a_class_have_curves_of_the_paper():
         assert model.title not in titles and model.why
         for slug in model.curves:
             assert any(load_paper()[slug].curves.get(task) for task in Task)
+        with pytest.raises(UserError, match=f"{model.title} is here by its reference curve only"):
+            find_spec(model.name)

@@ -36,6 +36,16 @@ def test_single_heads_of_a_stored_capture_have_its_mean(engine):
     np.testing.assert_allclose(one[0], found.cross[3, 5, 2], atol=1e-6)
 
 
+def test_a_look_at_another_model_s_capture_brings_that_model_back(engine):
+    capture = answer(engine)
+    *_, last = engine.generate("tiny-emu3", "a red star")
+    drawn = last.capture
+    assert engine.state().startswith("tiny-emu3") and drawn.key.model == "tiny-emu3" and drawn.grid == (8, 8)
+    assert engine.look(drawn.id, range(3)).cross.shape[:2] == (8, 8)
+    np.testing.assert_allclose(engine.look(capture.id, range(2)).cross.mean(1), capture.cross[:, :2], atol=1e-3)
+    assert engine.state().startswith("tiny-janus")
+
+
 def test_a_capture_whose_model_made_another_is_told_apart(engine):
     capture = answer(engine)
     cases = {
