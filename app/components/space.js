@@ -216,8 +216,9 @@ const unitOf = (count, what) => (count > 1 ? `of attention, sum over ${count} ${
 
 const placeOf = (capture, patch) => `row ${Math.floor(patch / capture.grid[1]) + 1}, column ${(patch % capture.grid[1]) + 1}`;
 const read = (value) => lens.readNumber(value);
+const quoteName = (name) => name.replace(/^(.*?)( \(\d+\w+ word\))?$/, "“$1”$2"); // “red” (3rd word)
 const named = (capture, words) => {
-  const names = [...words].sort((a, b) => a - b).map((word) => `“${capture.words[word]?.name}”`);
+  const names = [...words].sort((a, b) => a - b).map((word) => quoteName(capture.words[word]?.name ?? ""));
   return names.length > 3 ? `${names.slice(0, 2).join(", ")} and ${names.length - 2} more` : names.join(" and ");
 };
 function most(values, out = new Set()) {

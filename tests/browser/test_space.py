@@ -188,6 +188,21 @@ def test_a_patch_of_a_drawing_shows_its_word_and_its_earlier_patch(open_space, d
     assert "patch=" not in page.url and set(saved_patches(page).values()) == {0.5}
 
 
+def test_words_that_come_twice_are_chosen_and_named_apart(open_space, folder, server):
+    capture = answer_looking_at([(2, 4), (0, 0), (1, 3)], prompt="twice")
+    put(
+        folder,
+        capture := replace(capture, text="red and red", tokens=(*capture.tokens[:-2], "red", "and"), made_ids=None),
+    )
+    page = open_space(capture)
+    chips = page.locator(f"{CARD} .lens-space-words button")
+    assert chips.all_inner_texts() == ["red", "and", "red"]
+    click_word(page, 2)
+    says = text(page, f"{CARD} .lens-says")
+    assert lit(page, (3, 5)) == [(1, 3)] and says.startswith("“red” (3rd word) looks most at row 2, column 4")
+    assert chips.nth(0).get_attribute("aria-label") == "red (1st word)"
+
+
 def test_a_drawing_is_played_as_it_grew(open_space, drawing):
     page = open_space(drawing, "&play=7")
     assert saved_patches(page).keys() == {(0, c) for c in range(5)} | {(1, 0), (1, 1)}
