@@ -120,7 +120,8 @@ def data_choices(texts: Sequence[KeptPrompts], datasets: Sequence[Dataset]) -> l
 
 def prompts_html(found: KeptPrompts) -> str:
     """How many prompts there are, and the bad lines, which are left out."""
-    told = f"{found.count:,} prompts for drawings" + (f"; {found.bad:,} bad lines are left out." if found.bad else ".")
+    left = "1 bad line is left out" if found.bad == 1 else f"{found.bad:,} bad lines are left out"
+    told = f"{found.count:,} prompt{'s' * (found.count != 1)} for drawings" + (f"; {left}." if found.bad else ".")
     summary = f'<p class="lens-rows-told">{escape(told)}</p>'
     if not found.bad:
         return summary

@@ -326,7 +326,7 @@ def test_a_text_or_images_with_questions_are_taken_chosen_and_told(room, uploads
     (uploads / "p.txt").write_bytes(b"a star\na circle\n\xff\n")
     emptied, data, report, good_only = desk.on_upload(sent(uploads, text="p.txt"))
     assert emptied.message is None and data["value"].startswith("prompts:") and not good_only["visible"]
-    assert "2 prompts for drawings; 1 bad lines are left out." in report and "not UTF-8 text" in report
+    assert "2 prompts for drawings; 1 bad line is left out." in report and "not UTF-8 text" in report
     write_rows(uploads / "r.jsonl", [asking("a.png"), asking("a.png"), asking("gone.png")])
     write_zip(uploads / "i.zip", {"a.png": picture()})
     _, data, report, good_only = desk.on_upload(sent(uploads, rows="r.jsonl", images="i.zip"))

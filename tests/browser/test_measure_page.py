@@ -133,7 +133,7 @@ def test_own_prompts_are_checked_and_measured(open_page, tmp_path):
     expect(page.locator(message)).to_have_text("Expected prompts, one a line, got no lines; choose another file.")
     good.write_bytes("a red star\na blue circle\n\xff\n".encode("latin-1"))
     page.set_input_files(field, str(good))
-    expect(page.locator("#lens-measure-report")).to_contain_text("2 prompts for drawings; 1 bad lines are left out.")
+    expect(page.locator("#lens-measure-report")).to_contain_text("2 prompts for drawings; 1 bad line is left out.")
     expect(page.locator("#lens-measure-report td", has_text="not UTF-8 text")).to_be_visible()
     expect(page.locator("#lens-measure-estimate")).to_contain_text("only drawing is measured")
 
