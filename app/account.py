@@ -9,10 +9,13 @@ from importlib.util import find_spec
 import gradio as gr
 
 from app.settings import Settings
+from backend.models.specs import ASSETS
 from backend.people.person import who_asks
 
 logger = logging.getLogger(__name__)
 
+INVITATION = "AIA Lens keeps what each account makes apart. Whoever runs this server makes accounts."
+PLAIN_FORM = ".form { background: none !important; border: 0 !important; gap: 12px; }"  # Gradio's, without its box
 NEEDED = ("authlib", "itsdangerous")  # by Gradio's OAuth; a Space with `hf_oauth` installs them
 
 
@@ -28,6 +31,12 @@ def make_account(blocks: gr.Blocks, settings: Settings) -> None:
             logger.warning("signing in with Hugging Face is off: %s is not installed", " and ".join(missing))
             return
         gr.LoginButton("Sign in", "Log out ({})", variant="secondary", size="sm", icon=None, elem_id="lens-login")
+
+
+def login_html() -> str:
+    """What stands above the login, and the look of a page that has no style of ours yet."""
+    colours = (ASSETS / "style.css").read_text(encoding="utf-8").partition("/* --- the frame")[0]
+    return f"<style>{colours}{PLAIN_FORM}</style><p>{INVITATION}</p>"
 
 
 def account_html(name: str) -> str:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from app.account import make_account
+from app.account import login_html, make_account
 from app.api import add_endpoints
 from app.closer.matters_route import MATTERS_URL, MattersRoute
 from app.closer.registry import KEYS, READERS
@@ -213,6 +213,7 @@ def launch_options(engine: Engine, settings: Settings) -> dict[str, Any]:
         "server_port": settings.port,
         "root_path": settings.root_path or None,
         "auth": login_check(Accounts(settings.auth)) if settings.auth else None,
+        "auth_message": login_html() if settings.auth else None,
         "theme": make_theme(),
         "head": make_head(),
         "favicon_path": str(ASSETS / "icon.png"),

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -16,16 +15,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app.layout import build_app, launch_options
 from app.people import COOKIE, WhoAsks, oauth_person
-from app.settings import Settings
-from backend.background.runs import Runs
 from backend.people.accounts import Accounts
-from backend.people.captures import PeoplesCaptures
 from backend.people.person import who_asks
-from backend.people.queue import FairQueue
-from backend.people.quotas import Quotas
-from tests.app.fakes import FakeEngine, FakeModel
+from tests.app.fakes import FakeModel
+from tests.app.served import serving
 from tests.backend.stand_ins import wait_for
 
 # --- the cookie ---
@@ -69,31 +63,6 @@ def test_whoever_shows_nothing_of_ours_is_a_stranger(secret):
 
 
 # --- a server ---
-
-
-@contextmanager
-def serving(folder, model=None, **changes):
-    """A page for many people over a model without weights → its address, and the engine."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    settings = Settings(port=port, data=folder, **changes)
-    store = PeoplesCaptures(settings.captures, 2**30, settings.histories)
-    engine = FakeEngine(store, model)
-    engine.queue = FairQueue(most_each=settings.limits.queued)
-    quotas = Quotas(settings.limits, settings.histories)
-    runs = Runs(settings.runs, command=lambda folder: ["sleep", "60"], admit=quotas.admit_runs)
-    quotas.runs = (runs.list,)
-    blocks = build_app(engine, runs, settings, quotas)
-    blocks.launch(**launch_options(engine, settings), prevent_thread_lock=True, quiet=True)
-    try:
-        yield f"http://127.0.0.1:{port}", engine
-    finally:
-        blocks.close(verbose=False)
-        for run in runs.list():
-            runs.cancel(run.id, 0)
-            runs.tick()
-        store.close()
 
 
 @pytest.fixture(scope="module")
