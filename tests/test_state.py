@@ -10,6 +10,7 @@ FILES = sorted(p for room in ("aia", "backend", "app") for p in (ROOT / room).rg
 MUTATING = set("append add update setdefault pop popitem popleft clear extend insert remove discard appendleft".split())
 # Caches of what a function makes of its arguments alone, or of a file that is named with the time it was changed.
 CACHED = {
+    "app/components/__init__.py": {"load_script"},
     "backend/background/run_folder.py": {"_is_result", "_look_through"},
     "backend/finetuning/memory.py": {"_read_config"},
 }

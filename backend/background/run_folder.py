@@ -62,9 +62,10 @@ class Meta(SmallFile):
 
 
 class Ticket(SmallFile):
-    """A run's turn in the queue; the lowest number is next."""
+    """A run's turn in the queue: the lowest round is next, in it the lowest number. A person has a turn a round."""
 
     number: int = 0  # a damaged one goes first rather than never
+    round: int = 0
 
 
 class Stopping(SmallFile):

@@ -53,11 +53,12 @@ def trainer_command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "backend.background.run_process", str(folder)]
 
 
-Turn = tuple[int, str]  # number of its ticket, and the run's id, where two drew the same
+Turn = tuple[int, int, str]  # round and number of its ticket, and the run's id, where two drew the same
 
 
 def _turn(run: Run) -> Turn:
-    return (load(run.queued, Ticket) or Ticket()).number, run.id
+    ticket = load(run.queued, Ticket) or Ticket()
+    return ticket.round, ticket.number, run.id
 
 
 def share_device(*rooms: Runs) -> None:
@@ -92,7 +93,7 @@ class Runs:
     def list(self, everyones: bool = False) -> builtins.list[RunStatus]:
         """The runs of who asks, or all, the newest first; of a pair the one with AIA first."""
         runs = self._all()
-        queue = [run_id for _, run_id in self._turns(runs)]
+        queue = [run_id for *_, run_id in self._turns(runs)]
         shown = [run for run in runs if everyones or is_mine(run.owner())]
         found = [describe(run, queue) for run in shown if run.path.is_dir()]
         return sorted(found, key=lambda status: (-status.created, status.role == "control", status.id))
@@ -100,7 +101,7 @@ class Runs:
     def status(self, run_id: str) -> RunStatus:
         """One run. Raises `UserError` if there is none of that id, as does all below."""
         run = self._find(run_id)
-        queue = [other for _, other in self._turns(self._all())] if run.queued.exists() else []
+        queue = [other for *_, other in self._turns(self._all())] if run.queued.exists() else []
         return describe(run, queue)
 
     def events(self, run_id: str, offset: int = 0) -> tuple[builtins.list[dict], int]:
@@ -153,7 +154,7 @@ class Runs:
         with self._locked():
             self._check_room(configs)
             self.admit(len(configs))
-            number = self._next_number()
+            ticket = self._next_ticket(owner)
             drafts = [self.folder / f".{run_id}.part" for run_id in ids]
             try:
                 for i, (draft, own) in enumerate(zip(drafts, configs, strict=True)):
@@ -161,7 +162,7 @@ class Runs:
                     self.kind(draft).begin(own)
                     about = {"name": name, "created": created, "owner": owner}
                     keep(draft / "meta.json", Meta(id=ids[i], pair=pair, role=roles[i], **about))
-                    keep(draft / "queued", Ticket(number=number + i))
+                    keep(draft / "queued", ticket.model_copy(update={"number": ticket.number + i}))
                 for draft, run_id in zip(drafts, ids, strict=True):
                     draft.rename(self.folder / run_id)
             except (OSError, UserError) as error:
@@ -197,7 +198,7 @@ class Runs:
             if fault := run.fault():
                 raise UserError(fault)
             self.admit(1, again=True)
-            keep(run.queued, Ticket(number=self._next_number()))
+            keep(run.queued, self._next_ticket(run.owner()))
 
     def rename(self, run_id: str, name: str) -> None:
         """Give a run another name."""
@@ -307,10 +308,17 @@ class Runs:
         """Whose turn it is, in this folder and those beside it."""
         return sorted([_turn(run) for run in self._queue(runs)] + [t for o in self._beside for t in o._own_turns()])
 
-    def _next_number(self) -> int:
-        """Behind all that wait. No clock: it might have been set back."""
-        waiting = (load(run.queued, Ticket) for runs in (self, *self._beside) for run in runs._all())
-        return 1 + max((ticket.number for ticket in waiting if ticket), default=0)
+    def _next_ticket(self, owner: str) -> Ticket:
+        """Behind all of one's own that wait, and behind as many of each other's. No clock: it might have been set back.
+
+        Where everything is one person's, first come is first served.
+        """
+        runs = [run for room in (self, *self._beside) for run in room._all()]
+        waiting = [(ticket, run.owner()) for run in runs if (ticket := load(run.queued, Ticket))]
+        number = 1 + max((ticket.number for ticket, _ in waiting), default=0)
+        first = min((ticket.round for ticket, _ in waiting), default=0)
+        own = [ticket.round + 1 for ticket, whose in waiting if whose == owner]
+        return Ticket(number=number, round=max([first, *own]))
 
     @contextmanager
     def _device(self) -> Iterator[bool]:

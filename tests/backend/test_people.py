@@ -16,10 +16,14 @@ from backend.interface import UserError
 from backend.kept.captures import CaptureKey, Sampling, capture_to_npz
 from backend.kept.library import Library
 from backend.kept.library_files import LibraryFiles
+from backend.kept.measurements import Measurements
+from backend.measuring import work
+from backend.measuring.config import make_config as measure_config
 from backend.measuring.prompt_files import PromptFiles
+from backend.measuring.runs import Measures
 from backend.people.captures import PeoplesCaptures
 from backend.people.person import EVERYONE, LOCAL, STRANGER, asked_by, browser_person, signed_in, who_asks
-from tests.app.fakes import make_capture
+from tests.app.fakes import FakeModel, make_capture
 from tests.app.made_runs import RUN, make_pair
 from tests.backend.library_fakes import add_adapter, make_report
 from tests.backend.zips import asking, picture, write_rows, write_zip
@@ -234,7 +238,42 @@ def test_a_stranger_starts_nothing(tmp_path):
     assert Runs(tmp_path / "runs").list() == []
 
 
+def test_people_take_turns_with_runs_whoever_asked_for_more(tmp_path):
+    runs = Runs(tmp_path / "runs", command=lambda folder: ["false"])
+    annas = [start(runs, ANNA) for _ in range(3)]
+    berts = [start(runs, BERT) for _ in range(2)]
+    placed = sorted((one.place, one.id) for one in runs.list(everyones=True))
+    assert [run for _, run in placed] == [annas[0], berts[0], annas[1], berts[1], annas[2]]
+    with asked_by(ANNA):
+        runs.cancel(annas[0])
+        runs.resume(annas[0])  # behind her own, and behind as many of his
+    placed = sorted((one.place, one.id) for one in runs.list(everyones=True))
+    assert [run for _, run in placed] == [berts[0], annas[1], berts[1], annas[2], annas[0]]
+
+
+def test_a_pair_stays_together(tmp_path):
+    runs = Runs(tmp_path / "runs", command=lambda folder: ["false"])
+    with asked_by(ANNA):
+        pair = runs.start(make_config(steps=4, batch_size=2), control=True)
+    bert = start(runs, BERT)
+    assert [runs.status(run).place for run in (*pair, bert)] == [1, 2, 3]
+
+
 # --- measurements, names, targets, data ---
+
+
+def test_what_a_run_of_somebodys_measured_is_theirs(tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "load_wanted", lambda config: FakeModel())
+    measures = Measures(tmp_path / "measuring")
+    with asked_by(ANNA):
+        run = measures.start(measure_config(samples=2, understanding=2, generation=2, seed=3), "of Anna")
+    work.measure_folder(measures.folder / run, lambda event: None, lambda: False)  # as its process does: for nobody
+    kept = Measurements(tmp_path / "measurements")
+    with asked_by(ANNA):
+        (one,) = kept.list()
+        assert one.document.name == "of Anna" and measures.result(run)["measurement"] == one.id
+    with asked_by(BERT):
+        assert kept.list() == [] and measures.list() == [] and measures.status(run).state == "finished"
 
 
 def test_equal_measurements_of_two_people_are_two_and_no_id_tells_the_other(library):
