@@ -28,7 +28,8 @@ def serving(folder, model=None, **changes):
     runs = Runs(settings.runs, command=lambda folder: ["sleep", "60"], admit=quotas.admit_runs)
     quotas.runs = (runs.list,)
     blocks = build_app(engine, runs, settings, quotas)
-    blocks.launch(**launch_options(engine, settings), prevent_thread_lock=True, quiet=True)
+    # Without Gradio's look at its own address, which gives up after three seconds on a busy machine.
+    blocks.launch(**launch_options(engine, settings), prevent_thread_lock=True, quiet=True, _frontend=False)
     try:
         yield f"http://127.0.0.1:{port}", engine
     finally:
