@@ -39,6 +39,7 @@ from app.health import HEALTH_URL, Health
 from app.library.api import add_library_endpoints
 from app.library.files import export_route
 from app.library.page import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
+from app.log import RequestLog
 from app.measure.api import add_measure_endpoints
 from app.measure.export import data_route
 from app.measure.page import MEASURE_ID, MEASURE_TAB, Measure
@@ -243,6 +244,7 @@ def make_middleware(settings: Settings, routes: list[Route]) -> list[Middleware]
     """What every request passes on its way in, the first first."""
     allowance = Allowance(settings.uploads_per_hour, settings.uploads_mib * 2**20)
     return [
+        Middleware(RequestLog),
         Middleware(SafeHeaders, frames=settings.frames),
         Middleware(SameOriginOnly, allowed_hosts=(*settings.allowed_hosts, settings.host)),
         *([Middleware(WhoAsks, framed=settings.framed, accounts=bool(settings.auth))] if settings.apart else []),

@@ -18,6 +18,8 @@ from typing import Any
 from aia.config import TrainingConfig
 from app.allocator import give_memory_back
 from app.explore.adapters import adapter_finder, fine_tune_finder
+from app.log import set_up_log
+from app.pressure import make_pressure
 from app.settings import Settings, settings_from_environment
 from backend.background.runs import Runs
 from backend.engine import Engine
@@ -63,10 +65,9 @@ def serve(**flags: Any) -> None:
     Raises `UserError` for bad settings.
     """
     give_memory_back()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settings_from_environment()
     settings = replace(settings, **{name: value for name, value in flags.items() if value is not None})
+    set_up_log(settings.log)
     check_accounts(settings)
     _held = take_folder(settings.data)  # as long as this function runs
     engine = make_engine(settings)
@@ -78,16 +79,20 @@ def serve(**flags: Any) -> None:
     quotas.runs += (measures.list,)
     page = build_app(engine, runs, settings, quotas, measures)
     keep_ticking(runs, measures)
-    stop = stop_on_signals()
+    stop, options = stop_on_signals(), launch_options(engine, settings)
+    reliefs = {"captures in front": engine.unpacked.forget, "the model": engine.unload}
+    pressure = make_pressure(settings.memory_mib, reliefs)
     try:
-        page.launch(**launch_options(engine, settings), prevent_thread_lock=True)
+        page.launch(**options, prevent_thread_lock=True)
     except OSError as error:
         logging.getLogger(__name__).debug("launch failed: %s", error)
         raise UserError(
             f"Expected port {settings.port} of {settings.host} to be free, but it cannot be listened on; "
             "stop the other program, or set AIA_LENS_PORT to another port."
         ) from error
-    stop.wait()
+    while not stop.wait(TICK_SECONDS):
+        if pressure:
+            pressure.look()
     close(engine, page, settings.grace_seconds)
 
 

@@ -46,6 +46,8 @@ class Settings:
     disk_mib: int | None = None
     space: bool = False  # on Hugging Face, in a frame of its site
     zero_gpu: bool = False  # with a GPU for moments only
+    log: str = "text"  # or "json": the form of the log's lines
+    memory_mib: int | None = None  # above which what can be made again is let go; none: nine tenths of the container's
     grace_seconds: int = 10  # for what is at work when the server is told to stop
     oauth: bool = False  # people can sign in with Hugging Face
 
@@ -126,6 +128,8 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         disk_mib=_limit(environment, "AIA_LENS_DISK_MIB"),
         space=bool(space),
         zero_gpu=environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "true"),
+        log=_one_of(environment, "AIA_LENS_LOG", ("text", "json")) or defaults.log,
+        memory_mib=_limit(environment, "AIA_LENS_MEMORY_MIB"),
         grace_seconds=_whole_number(environment, "AIA_LENS_GRACE_SECONDS", defaults.grace_seconds, 3600),
         oauth=bool(space) and all(environment.get(name) for name in OAUTH),
     )

@@ -374,11 +374,13 @@ class Engine:
 
     def _keep(self, capture: Capture) -> Notice | None:
         """Store a capture; a full disk costs the permalink, not the result."""
+        about = {"capture": capture.id, "seconds": round(capture.seconds, 3)}
         try:
             self.store.put(capture)
         except UserError as error:
-            logger.warning("capture %s was not stored: %s", capture.id, error)
+            logger.warning("capture %s was not stored: %s", capture.id, error, extra=about)
             return Notice(str(error))
+        logger.info("capture kept", extra=about)
         return None
 
 

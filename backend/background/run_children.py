@@ -49,6 +49,7 @@ class Children:
                 child.wait()
                 raise
         self._of[run.id] = run, child
+        logger.info("run started", extra={"run": run.id})
         run.queued.unlink()  # last, so that at no moment the run seems neither to wait nor to run
 
     def _spawn(self, run: Run, log) -> subprocess.Popen:
@@ -74,6 +75,7 @@ class Children:
             if noted is not None and noted.pid == child.pid:
                 try_keep(run.process, noted.model_copy(update={"exit": code, "swept": True}))
             del self._of[run.id]
+            logger.info("run ended with code %d", code, extra={"run": run.id})
 
     def sweep(self, run: Run) -> None:
         """End, once, what a process left behind that another server started."""

@@ -46,5 +46,10 @@ class Unpacked:
                 self._kept.popitem(last=False)
         return found
 
+    def forget(self) -> None:
+        """Let all of them go, where memory is short."""
+        with self._lock:
+            self._kept.clear()
+
     def __len__(self) -> int:
         return len(self._kept)

@@ -48,7 +48,7 @@ def test_a_server_from_its_start_to_its_end(tmp_path):
         server.process.kill()
         server.process.wait()
 
-    with Server(tmp_path / "s") as server:
+    with Server(tmp_path / "s", {"AIA_LENS_LOG": "json"}) as server:
         told = []
         drawing = threading.Thread(target=lambda: told.append(ask(server.url, DRAWING)))
         drawing.start()
@@ -61,6 +61,14 @@ def test_a_server_from_its_start_to_its_end(tmp_path):
     assert told[0]["curve"]["link"]["capture"] in store.ids()
     store.close()
     assert server.complaints() == []
+    log = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    said = [line["message"] for line in log]
+    assert "capture kept" in said[said.index("stopping: 1 at work or waiting") :]
+    assert said[-1] == "stopped"
+    (kept,) = (line for line in log if line["message"] == "capture kept" and "request" in line)
+    assert kept["capture"] == told[0]["curve"]["link"]["capture"]
+    assert kept["request"] in {line["request"] for line in log if line.get("path") == "/lens/run"}
+    assert "blue square" not in server.log.read_text()
 
 
 # --- without a server ---

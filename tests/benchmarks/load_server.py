@@ -69,7 +69,7 @@ class Server:
     def complaints(self) -> list[str]:
         """Lines of the log that tell of an error."""
         text = self.log.read_text(errors="replace")
-        return [line for line in text.splitlines() if "Traceback" in line or " ERROR " in line]
+        return [line for line in text.splitlines() if any(w in line for w in ("Traceback", " ERROR ", '"ERROR"'))]
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + START_SECONDS
