@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aia.intensity import Definition, sum_groups
+from aia.intensity import Definition, head_intensity, sum_groups
 from app.closer import words
 from app.closer.asked import Asked
 from app.closer.maps import common_limits, encode, even_limits
@@ -93,5 +93,6 @@ def _means_of(capture: Capture, asked: Asked) -> dict[str, float] | None:
         layer, head = head_of(asked, capture) or _raise_none()
     except UserError:
         return None
-    found = {d.value: float(head_map(capture, d)[head, layer]) for d in Definition}
+    mass = capture.mass[0][layer : layer + 1, head : head + 1]
+    found = {d.value: float(head_intensity(mass, capture.task, d)[0, 0]) for d in Definition}
     return {name: round(value, 6) for name, value in found.items()} if np.isfinite([*found.values()]).all() else None

@@ -97,7 +97,8 @@ function figure() {
   if (!mark || mark.of !== view.link.capture) return drawn;
   const name = `head ${mark.head} of layer ${mark.layer}`;
   const dot = {
-    type: "scatter", name, x: [mark.layer], y: [mark.means[chosen]], mode: "markers", showlegend: false,
+    type: "scatter", name, x: [mark.layer], y: [mark.means[chosen]], mode: "markers+text", showlegend: false,
+    text: [`head ${mark.head}`], textposition: "top center", cliponaxis: false, textfont: { color: "var(--lens-ink)" },
     marker: { symbol: "diamond", size: 11, color: "var(--lens-card)", line: { color: "var(--lens-ink)", width: 2.2 } },
     hovertemplate: `head ${mark.head} %{y:.3f}<extra></extra>`,
   };

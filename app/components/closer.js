@@ -66,10 +66,20 @@ Object.assign(
 
     // --- data ---
 
-    async function read(source, values = {}) {
+    // What is asked for twice at a time is fetched once; what failed is asked for anew.
+    function read(source, values = {}) {
       const query = new URLSearchParams({ capture: front.id, ...(state.with ? { with: state.with } : {}), ...values });
       const url = `@closer/${source}?${query}`;
       if (kept.has(url)) return kept.get(url);
+      const asking = ask(url);
+      kept.set(url, asking);
+      const forget = () => kept.get(url) === asking && kept.delete(url);
+      asking.then(() => source === "partners" && forget(), forget);
+      if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value);
+      return asking;
+    }
+
+    async function ask(url) {
       let response, data;
       try {
         response = await fetch(url);
@@ -79,8 +89,6 @@ Object.assign(
         throw new Error(LOST, { cause: error });
       }
       if (data.error) throw new Error(data.error);
-      if (source !== "partners") kept.set(url, data);
-      if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value);
       return data;
     }
 

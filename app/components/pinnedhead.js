@@ -189,6 +189,7 @@ Object.assign(
         height: size.height + 18,
         draw(pen, theme, x, y) {
           pen.image(x, y, size.width, size.height, host.querySelector("canvas"));
+          pen.rect(x + 60, y + size.height + 8, 96, 9, shown.picture ? "#26262b" : theme.colour("--lens-chip")); // as below the map
           lens.patchLegend(shown).forEach((colour, i) => pen.rect(x + 60 + i * 3, y + size.height + 8, 3.2, 9, colour));
           const ends = [...host.querySelectorAll(".lens-patch-legend span")].map((span) => span.textContent);
           pen.text(x + 54, y + size.height + 17, ends[0], theme.soft, { anchor: "end" });
