@@ -224,7 +224,7 @@ def _all_layers_words(halves: Sequence[Half], high: float) -> list[dict[str, Any
                 "x": 1,
                 "xanchor": "right",
                 "y": (high - rank * 0.09 * high) if above else half.all_layers,
-                "yanchor": "top",
+                "yanchor": "top" if half.all_layers > 0.25 * high else "bottom",  # not over the zero line
                 "showarrow": False,
                 "font": {"color": _colours(halves, rank)[0], "size": 12, "family": FONT},
             }
