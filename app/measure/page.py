@@ -145,9 +145,9 @@ class Measure:
         """Another definition, other parts, or others beside it."""
         return self.show(replace(read_watch(watch), message=""), read_shown(*look))
 
-    def on_leave(self, event: gr.SelectData) -> Any:
+    def on_leave(self, event: gr.EventData) -> Any:
         """Another tab came to the front: ask no more."""
-        return gr.skip() if event.value == MEASURE_TAB else gr.Timer(active=False)
+        return gr.skip() if sent_text(event, "value") == MEASURE_TAB else gr.Timer(active=False)
 
     def on_choose(self, watch: Any, definition: Any, split: Any, others: Any, event: gr.EventData) -> list[Any]:
         shown = read_shown(definition, split, others)

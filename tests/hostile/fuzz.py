@@ -51,7 +51,7 @@ class Findings:
     def __init__(self, server: Server):
         self._private = [
             str(ROOT),
-            str(server.folder),
+            str(server.data),
             CANARY,
             SECRET,
             "Traceback (most recent",

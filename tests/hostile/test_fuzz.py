@@ -11,7 +11,7 @@ from tests.hostile.server import CANARY, ROOT, SECRET, Server, outside_state, wa
 from tests.hostile.values import Values
 from tests.hostile.watched_server import Watch
 
-REQUESTS = 6  # of each of some sixty kinds
+REQUESTS = 20  # of each of some sixty kinds
 
 
 @pytest.fixture(scope="module")
