@@ -111,7 +111,9 @@ class Explore:
     def _show(self, capture: Capture, definition: str, link: str | None, message: str = "") -> list[Any]:
         """What `on_load` has for a capture."""
         filled = fill_form(capture, self.samples, link or "")
-        result = replace(views.finished_view(capture, cached=True), message=message)
+        mended = self.engine.store.mended
+        result = views.finished_view(capture, cached=True, notices=(mended,) if mended else ())
+        result = replace(result, message=message)
         return [*filled, result, views.curve_view(capture, definition, link), state_html(self.engine.state())]
 
     def on_unload(self) -> str:

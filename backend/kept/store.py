@@ -46,6 +46,11 @@ logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 30  # how long one process waits for another's write
 
+MENDED = (
+    "The list of kept results was damaged; it was set aside and made again from the kept files. "
+    "A result that is missing has to be made again."
+)
+
 _ID = re.compile(r"[0-9a-f]{24}")
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -158,7 +163,12 @@ class _PlainDisk(diskcache.Disk):
 
 
 class CaptureStore:
-    """Captures by id in a folder of their own. Threads and processes may share the folder."""
+    """Captures by id in a folder of their own. Threads and processes may share the folder.
+
+    `mended`: one sentence for the page once the database was found damaged; empty as long as it never was.
+    """
+
+    mended = ""
 
     def __init__(self, folder: Path, size_limit_bytes: int = 2 * 2**30) -> None:
         """Open the store, making the folder (mode 0700) or mending the database where needed.
@@ -326,7 +336,7 @@ class CaptureStore:
                 if not _is_damaged(error):
                     raise
                 _set_aside(database, error)
-                new = True
+                new, self.mended = True, MENDED
             cache = diskcache.Cache(
                 str(self._folder),
                 timeout=BUSY_SECONDS,

@@ -9,13 +9,14 @@ from gradio.data_classes import FileData
 from PIL import Image
 
 from app.components.picture import PictureChoice
-from app.components.result import State
+from app.components.result import ResultView, State
 from app.explore.form import FILLED, about_models, make_form
 from app.explore.page import Explore
 from app.explore.samples import load_samples
 from backend.engine import RANGES
 from backend.interface import Finished
 from backend.kept.captures import Sampling
+from backend.kept.store import MENDED
 from backend.models.catalogue import CURVES_ONLY
 from backend.models.specs import SPECS
 
@@ -59,6 +60,15 @@ def test_an_unknown_capture_is_one_sentence_over_the_first_visit(explore, captur
     assert len(result.message) < 300
     assert result.chips
     assert curve.link == {}
+
+
+def test_a_page_says_that_the_list_of_results_was_damaged_and_mended(explore):
+    def notices():
+        return next(value for value in load(explore) if isinstance(value, ResultView)).notices
+
+    assert notices() == ()
+    explore.engine.store.mended = MENDED
+    assert notices() == (MENDED,)
 
 
 def test_an_upload_gets_a_preview_or_a_reason(explore, uploads):

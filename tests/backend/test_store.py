@@ -390,6 +390,33 @@ def test_a_damaged_database_is_set_aside_and_its_captures_taken_up_again(tmp_pat
     assert again.size_bytes() > 4 * 0.9 * len(capture_to_npz(captures[0]))
 
 
+def test_a_store_says_that_it_was_mended_and_only_then(store):
+    store.put(make_capture())
+    store.close()
+    assert CaptureStore(store._folder).mended == ""
+    (store._folder / "cache.db").write_bytes(b"no database" * 1000)
+    again = CaptureStore(store._folder)
+    assert "made again from the kept files" in again.mended and again.get(make_capture().id) is not None
+    again.close()
+
+
+@pytest.mark.parametrize("jump_seconds", [-400 * 86_400, 400 * 86_400])
+def test_a_clock_that_jumps_loses_nothing_and_keeps_the_order(tmp_path, monkeypatch, jump_seconds):
+    store, real = CaptureStore(tmp_path / "captures"), time.time
+    before, after = [[make_capture(n) for n in numbers] for numbers in (range(3), range(3, 6))]
+    for capture in before:
+        store.put(capture)
+    monkeypatch.setattr(time, "time", lambda: real() + jump_seconds)
+    for capture in after:
+        store.put(capture)
+    assert store.ids() == [capture.id for capture in reversed(before + after)]
+    assert all(store.get(capture.id) is not None for capture in before + after)
+    monkeypatch.undo()
+    again = CaptureStore(tmp_path / "captures")
+    assert all(again.get(capture.id) is not None for capture in before + after)
+    again.close()
+
+
 def test_a_deleted_database_is_made_again_from_the_files(tmp_path):
     store = CaptureStore(tmp_path / "captures")
     store.put(make_capture())
