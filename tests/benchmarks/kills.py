@@ -19,7 +19,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.benchmarks.load_people import Notes, Person, id_of
+import httpx
+
+from tests.benchmarks.load_people import Notes, Person, Unexpected, id_of
 from tests.benchmarks.load_server import Server
 
 HABITS = {"ask": 6, "draw": 2, "repeat": 1, "library": 1}
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 async def kill_often(folder: Path, moments: int, seed: int) -> dict:
     """Kill so many times → what was kept, what was lost, and when each kill came (seconds of load)."""
     chance, kept, lost, killed = random.Random(seed), {}, [], []
-    runs: set[str] = set()
+    runs: dict[str, dict[str, str]] = {}  # by id, the cookies of who started it
     for moment in range(moments + 1):
         with Server(folder, SETTINGS) as server:
             lost += await look_for(server.url, kept, runs)
@@ -57,16 +59,19 @@ async def kill_often(folder: Path, moments: int, seed: int) -> dict:
     return {"kills": len(killed), "kept": len(kept), "runs": len(runs), "lost": lost, "moments": killed}
 
 
-async def use_until_killed(server: Server, moment: int, seconds: float, runs: set[str]) -> dict[str, tuple[str, dict]]:
+async def use_until_killed(
+    server: Server, moment: int, seconds: float, runs: dict[str, dict[str, str]]
+) -> dict[str, tuple[str, dict]]:
     """People at work until the kill → of each capture that was shown with a link: the link and its curves."""
     notes, until = Notes(), time.monotonic() + 600
     people = [Person(f"{moment}.{n}", server.url, notes, [], 100 * moment + n) for n in range(PEOPLE)]
-    lives = [asyncio.create_task(person.live(until, 0.05, HABITS)) for person in people]
     if moment % 10 == 0:
-        with suppress(Exception):  # it may not be answered before the kill
+        with suppress(httpx.HTTPError, Unexpected):  # a queue that is full refuses it
             await people[0].arrive()
             await people[0].tune()
-            runs |= {run["id"] for run in await people[0].look_at_runs()}
+            for run in await people[0].look_at_runs():
+                runs[run["id"]] = dict(people[0].client.cookies)
+    lives = [asyncio.create_task(person.live(until, 0.05, HABITS)) for person in people]
     await asyncio.sleep(seconds)
     server.process.kill()
     server.process.wait()
@@ -78,7 +83,7 @@ async def use_until_killed(server: Server, moment: int, seconds: float, runs: se
     return {id_of(link): (link, curves[id_of(link)]) for link in links}
 
 
-async def look_for(url: str, kept: dict[str, tuple[str, dict]], runs: set[str]) -> list[str]:
+async def look_for(url: str, kept: dict[str, tuple[str, dict]], runs: dict[str, dict[str, str]]) -> list[str]:
     """What of it is not there any more, or is another, in words."""
     notes, lost = Notes(), []
     person = Person("who comes back", url, notes, [])
@@ -89,6 +94,10 @@ async def look_for(url: str, kept: dict[str, tuple[str, dict]], runs: set[str]) 
         await person.do("capture")
         if not notes.results or notes.results[-1].curves != curves:
             lost.append(f"capture {capture}: {(notes.errors or ['other curves'])[-1]}")
+    for run, cookies in runs.items():
+        person.client.cookies.update(cookies)
+        if run not in {one["id"] for one in await person.look_at_runs()}:
+            lost.append(f"run {run} is not listed")
     await person.client.aclose()
     return lost
 
