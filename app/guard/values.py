@@ -18,7 +18,8 @@ class CheckedBlocks(gr.Blocks):
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super().preprocess_data(*args, **kwargs)
-        except gr.Error:
+        except gr.Error as error:
+            error.print_exception = False  # a choice that there is not: nothing for the log
             raise
         except Exception as error:  # pydantic's, gradio's and Python's own, whatever was sent
             logger.info("values were refused: %s", type(error).__name__)

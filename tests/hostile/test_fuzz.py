@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_the_watch_lets_be_what_the_server_needs(watch, tmp_path):
     os.close(folder)
     watch("socket.connect", (None, ("127.0.0.1", 80)))
     watch("socket.connect", (None, "/run/socket"))
-    watch("subprocess.Popen", ("python", ["python", "-m", "backend.background.run_process", "x"], None, None))
+    watch("subprocess.Popen", (sys.executable, [sys.executable, "-m", "backend.measuring.work", "x"], None, None))
     assert not watch.notes.exists()
 
 

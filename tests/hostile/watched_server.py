@@ -19,6 +19,7 @@ READABLE = ("/proc", "/sys", "/dev", "/usr", "/lib", "/etc/ssl", "/etc/mime.type
 READABLE += ("/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/apache2/mime.types")
 WATCHED_OTHERS = ("open", "socket.connect", "subprocess.Popen")
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
+WORKERS = {"backend.background.run_process", "backend.measuring.work"}  # processes of the program's own
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 
 
@@ -62,7 +63,8 @@ class Watch:
             host = str(address[0]) if isinstance(address, tuple) else "localhost"
             return "" if host.startswith(LOCAL) else f"connected to {address}"
         if event == "subprocess.Popen":
-            return "" if "backend.background.run_process" in map(str, args[1]) else f"started {args[1]}"
+            own = WORKERS & {*map(str, args[1])} and str(args[1][0]) == sys.executable
+            return "" if own else f"started {args[1]}"
         found = (self._outside(path, self.writable) for path in changed_paths(event, args))
         return next((path for path in found if path), "")
 
