@@ -17,9 +17,9 @@ from contextvars import ContextVar
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.people import PERSON
 from backend.people.person import LOCAL, STRANGER, Person, who_asks
 
+PERSON = "lens.person"  # in a request's scope: who asks, put there by `app.people`
 FORMS = ("text", "json")
 FIELDS = ("request", "person", "run", "capture", "method", "path", "status", "seconds")  # beside time, level and words
 HEADER = "x-request-id"

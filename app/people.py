@@ -22,11 +22,11 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.log import PERSON
 from backend.people.accounts import Accounts
 from backend.people.person import LOCAL, STRANGER, Person, asked_by, browser_person, signed_in
 
 COOKIE = "lens-person"
-PERSON = "lens.person"  # in a request's scope
 YEAR_SECONDS = 365 * 86_400
 GREETED = ("/", "/config")  # what a browser and a program ask for first: there they get their cookie
 OURS, OPEN = "/lens/", "/lens/plotly"  # Gradio asks for a login on its own routes, we on ours; one is a library's
