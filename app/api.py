@@ -18,7 +18,7 @@ from app.explore.form import number, whole_number
 from app.guard.uploads import uploaded_path
 from app.rules import ALL, Rules, check
 from app.words import BROKEN
-from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine
+from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine, drawing_sampling
 from backend.interface import Event, Finished, Notice, UserError
 from backend.kept.captures import Capture
 from backend.pictures import load_picture
@@ -72,21 +72,22 @@ class Endpoints:
         model: str,
         prompt: str,
         seed: int = GENERATION_SAMPLING.seed,
-        temperature: float = GENERATION_SAMPLING.temperature,
-        guidance: float = GENERATION_SAMPLING.guidance,
+        temperature: float | None = None,
+        guidance: float | None = None,
         size: str = "",
     ) -> dict:
-        """Draw `prompt`; the picture comes as base64 PNG under `image`.
+        """Draw `prompt`; the picture comes as base64 PNG under `image`. None: as the model draws best.
 
         `size`, for models that draw more than one: rows and columns of patches such as "32x48", or an aspect.
         """
 
         def events() -> Iterator[Event]:
+            own = drawing_sampling(self._engine.spec(check_text(model, "model")))
             sampling = replace(
-                GENERATION_SAMPLING,
+                own,
                 seed=whole_number(seed, "seed"),
-                temperature=number(temperature, "temperature"),
-                guidance=number(guidance, "guidance"),
+                temperature=own.temperature if temperature is None else number(temperature, "temperature"),
+                guidance=own.guidance if guidance is None else number(guidance, "guidance"),
                 size=check_text(size, "size"),
             )
             return self._engine.generate(check_text(model, "model"), check_text(prompt, "prompt"), sampling)

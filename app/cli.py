@@ -24,6 +24,8 @@ from app.commands.console import (
     Guidance,
     Json,
     Model,
+    OwnGuidance,
+    OwnTemperature,
     Prompt,
     Seed,
     Size,
@@ -43,9 +45,10 @@ from app.commands.console import (
     write_file,
     write_json,
 )
-from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_sampling
+from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_sampling, drawing_sampling
 from backend.interface import UserError
 from backend.kept.captures import Sampling
+from backend.models.specs import ModelSpec
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, help="AIA Lens: how much image and text look at each other."
@@ -104,8 +107,8 @@ def generate(
     out: Annotated[Path, typer.Option("--out", help="Where the drawing goes, as PNG.")],
     model: Model = "tiny-janus",
     seed: Seed = 0,
-    guidance: Guidance = GENERATION_SAMPLING.guidance,
-    temperature: Temperature = GENERATION_SAMPLING.temperature,
+    guidance: OwnGuidance = None,
+    temperature: OwnTemperature = None,
     size: Size = "",
     precision: Weights = "full",
     json_file: Json = None,
@@ -114,13 +117,26 @@ def generate(
     check_parent(out)
     check_parent(json_file)
     spec = find_model(model)
-    sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance, size=size)
+    sampling = chosen_sampling(spec, seed, guidance, temperature, size)
     weights = read_precision(precision)
     capture = follow(open_engine(spec).generate(spec.name, prompt, sampling, precision=weights))
     write_file(out, capture.picture_png)
     typer.echo(f"wrote {out}")
     print_curve(capture)
     write_json(json_file, {**capture.summary(), "image": str(out)})
+
+
+def chosen_sampling(
+    spec: ModelSpec, seed: int, guidance: float | None, temperature: float | None, size: str
+) -> Sampling:
+    """What was asked for, and the model's own way for what was not."""
+    own = drawing_sampling(spec)
+    return Sampling(
+        seed=seed,
+        temperature=own.temperature if temperature is None else temperature,
+        guidance=own.guidance if guidance is None else guidance,
+        size=size,
+    )
 
 
 @cli.command()

@@ -446,6 +446,11 @@ def check_sampling(sampling: Sampling) -> None:
         normal_size(sampling.size)
 
 
+def drawing_sampling(spec: ModelSpec) -> Sampling:
+    """How a model draws unless somebody says otherwise."""
+    return replace(GENERATION_SAMPLING, temperature=spec.temperature, guidance=spec.guidance)
+
+
 def normal_sampling(sampling: Sampling, task: Task) -> Sampling:
     """Fields that a task does not use are set alike, so that equal work has one id."""
     sampling = replace(

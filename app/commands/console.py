@@ -28,6 +28,8 @@ Prompt = Annotated[str, typer.Option("--prompt", help="The question, or what to 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result on one machine.")]
 Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is none.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 takes the likeliest code each time.")]
+OwnGuidance = Annotated[float | None, typer.Option("--guidance", help="Classifier-free guidance; the model's own.")]
+OwnTemperature = Annotated[float | None, typer.Option("--temperature", help="0: the likeliest code; the model's own.")]
 Adapter = Annotated[Path | None, typer.Option("--adapter", help="Folder of a fine-tuned adapter.")]
 Size = Annotated[str, typer.Option("--size", help="Rows x columns of patches, or an aspect: Emu3 draws any.")]
 Weights = Annotated[str, typer.Option("--precision", help="full, int8 or nf4: how the weights are held.")]
@@ -165,10 +167,11 @@ def print_report(report: dict) -> None:
             typer.echo(hinge)
 
 
-def say_correlation(r: float | None, low: float | None, high: float | None, resamples: int = 0) -> str:
+def say_correlation(r: float | None, low: float | None, high: float | None, resamples: int | None = None) -> str:
     if r is None:
         return "none, since a curve is flat or has fewer than 3 layers"
-    return f"{r:+.2f}" + ("" if low is None else f" (95 % {low:+.2f} to {high:+.2f}, {resamples:,} resamples)")
+    drawn = "" if resamples is None else f", {resamples:,} resamples"  # reports of before do not say
+    return f"{r:+.2f}" + ("" if low is None else f" (95 % {low:+.2f} to {high:+.2f}{drawn})")
 
 
 def say_hinge(report: dict) -> str:

@@ -45,6 +45,8 @@ _ON_MODEL_JS = """(name, task, size) => {
   form.dataset.only = tasks.length === 1 ? tasks[0] : "";
   return [note, memory, tasks.length && !tasks.includes(task) ? tasks[0] : task, sized ? size : ""];
 }"""
+# Choosing a model sets what it draws best with; what a capture brings back is left as it is.
+_ON_CHOICE_JS = "(name) => (%s)[name]"
 FILLED = 15  # how many components a capture fills: `Form.filled`
 _SHOW_STRENGTH_JS = """(adapter) => {
   document.querySelector("#lens-strength").classList.toggle("lens-shown", Boolean(adapter));
@@ -177,6 +179,8 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tup
     size = sampling[-1]
     js, told = _ON_MODEL_JS % json.dumps(about_models(specs)), [note, memory, task, size]
     model.change(fn=None, js=js, inputs=[model, task, size], outputs=told)
+    js = _ON_CHOICE_JS % json.dumps(drawn_with(specs))
+    model.input(fn=None, js=js, inputs=model, outputs=list(sampling[3:5]))
     fields = [model, task, picture, question, prompt, *sampling, adapter, strength, precision]
     return Form(fields, examples, ask, draw, stop, unload, [question.submit, prompt.submit])
 
@@ -191,6 +195,12 @@ def about_models(specs: tuple[ModelSpec, ...]) -> dict[str, list[Any]]:
         link = f'<a href="?compare={",".join(f"paper:{slug}" for slug in other.curves)}">Open it in Compare</a>'
         about[other.name] = [f"The paper’s curve only: {other.why}. {link}", "", [], False]
     return about
+
+
+def drawn_with(specs: tuple[ModelSpec, ...]) -> dict[str, list[float]]:
+    """By name the temperature and the guidance that a model draws with unless somebody says otherwise."""
+    own = {spec.name: [spec.temperature, spec.guidance] for spec in specs}
+    return own | {other.name: [GENERATION_SAMPLING.temperature, GENERATION_SAMPLING.guidance] for other in CURVES_ONLY}
 
 
 def describe_memory(spec: ModelSpec) -> str:

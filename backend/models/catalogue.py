@@ -71,6 +71,8 @@ CATALOGUE: tuple[ModelSpec, ...] = (
         inner=5632,
         kv_heads=16,
         vocabulary=102_400,
+        temperature=1.0,
+        guidance=5.0,  # as in the authors' own script for drawing
         checked="id, licence tag: its hub page. Shapes: they fill the weights' file of 4,153,396,574 bytes "
         "but for its header. Revision: two public repositories that pin it.",
     ),
@@ -93,6 +95,8 @@ CATALOGUE: tuple[ModelSpec, ...] = (
         inner=11_008,
         kv_heads=32,
         vocabulary=102_400,
+        temperature=1.0,
+        guidance=5.0,  # as in the authors' own script for drawing
         checked="id: transformers' documentation. Shapes: they fill the 14.84 GB of a copy of the original "
         "but for a part that the conversion script drops. Licence: as the 1B. Revision: none found.",
     ),
@@ -139,6 +143,8 @@ CATALOGUE: tuple[ModelSpec, ...] = (
         inner=14_336,
         kv_heads=8,
         vocabulary=184_622,
+        temperature=1.0,
+        guidance=3.0,  # as in transformers' documentation of Emu3
         checked="id, licence: its hub page. Shapes: as Emu3-Chat, by the conversion script. Revision: none "
         "found twice.",
     ),

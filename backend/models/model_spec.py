@@ -50,6 +50,8 @@ class ModelSpec:
     kv_heads: int = 0
     vocabulary: int = 0
     gated: bool = False  # the hub asks for the licence to be accepted
+    temperature: float = 0.5  # that its drawings are sampled at unless somebody says otherwise
+    guidance: float = 1.5  # and their classifier-free guidance; both are the embedded models' by default
     one_size: bool = False  # taught on pictures of one size, whatever its family could draw
     checked: str = ""  # which facts were verified, and against what
 

@@ -138,7 +138,7 @@ def test_measure_hands_the_adapter_to_the_family(tmp_path, monkeypatch):
 
 
 def test_a_correlation_is_said_as_far_as_there_is_one():
-    assert say_correlation(-0.605, -0.661, 0.05) == "-0.60 (95 % -0.66 to +0.05)"
+    assert say_correlation(-0.605, -0.661, 0.05, 1000) == "-0.60 (95 % -0.66 to +0.05, 1,000 resamples)"
     assert say_correlation(0.5, None, None) == "+0.50"
     assert say_correlation(None, None, None).startswith("none")
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.components.picture import PictureChoice
 from app.components.result import ResultView, State
-from app.explore.form import FILLED, about_models, make_form
+from app.explore.form import FILLED, about_models, drawn_with, make_form
 from app.explore.page import Explore
 from app.explore.samples import load_samples
 from backend.engine import RANGES
@@ -122,3 +122,9 @@ def test_the_form_knows_of_every_model_what_it_takes_and_can_do():
     assert re.fullmatch(
         r"With one request about \d+ GiB in full, \d+ GiB in int8, \d+ GiB in NF4\.", about["emu3-gen"][1]
     )
+
+
+def test_a_chosen_model_draws_with_its_own_guidance():
+    own = drawn_with(SPECS)
+    assert own["tiny-janus"] == [0.5, 1.5] and own["janus-pro-7b"] == [1.0, 5.0] and own["emu3-gen"] == [1.0, 3.0]
+    assert set(own) == set(about_models(SPECS))
