@@ -203,7 +203,11 @@ def test_a_spoilt_file_of_the_store_is_one_sentence(open_page, folder):
     page = open_page()
     files = set(folder.glob("data/captures/*/*/*.val"))
     capture = draw(page, "two white stars")
-    for path in set(folder.glob("data/captures/*/*/*.val")) - files:
+    spoilt = set(folder.glob("data/captures/*/*/*.val")) - files
+    for prompt in ("two red stars", "two blue stars"):  # else it would still be there unpacked
+        draw(page, prompt)
+        page.wait_for_load_state("networkidle")
+    for path in spoilt:
         path.write_bytes(b"spoilt" * 1000)
     other = open_page(f"?capture={capture}")
     assert_one_sentence(message(other))

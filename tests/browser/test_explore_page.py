@@ -36,6 +36,7 @@ def test_a_first_visit_shows_a_finished_capture(open_page, api):
         "Explore",
         "Fine-tune",
         "Compare",
+        "Measure",
         "Library",
     ]
     assert not page.locator("footer").is_visible()
