@@ -12,7 +12,10 @@ os.environ.setdefault("AIA_LENS_DATA", tempfile.mkdtemp(prefix="aia-lens-tests-"
 
 from backend.families import load_model
 from backend.models.specs import SPECS, ModelSpec
+from tests.browser.chromium import chromium  # one for every folder: two would not start in one process
 from tests.checkpoints import janus
+
+__all__ = ["chromium"]
 
 torch.set_num_threads(1)
 

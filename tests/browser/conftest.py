@@ -4,7 +4,6 @@ Every page fails its test when it asks another origin for anything or logs an er
 """
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,14 +14,8 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
 START_SECONDS = 120
 
 
@@ -87,26 +80,6 @@ def server(folder):
 def api(server):
     """The page's endpoints, as a program calls them."""
     return Client(server, verbose=False)
-
-
-def find_chromium():
-    """The path of Chromium or Chrome."""
-    names = (os.environ.get("CHROMIUM"), *NAMES)
-    path = next((found for name in names if name and (found := shutil.which(name))), None)
-    if path is None:
-        raise FileNotFoundError("no Chromium was found: install Chromium or Chrome, or set CHROMIUM to its path")
-    return path
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
-        # One context for all: tabs share its cache, and half a minute is not spent on compiling scripts.
-        context = browser.new_context(accept_downloads=True)
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        yield context
-        browser.close()
 
 
 @pytest.fixture

@@ -24,10 +24,11 @@ def runs(server, folder):
 
 @pytest.fixture(scope="module")
 def answers(api):
-    """Two answers to one question about two pictures: their capture ids."""
+    """Two answers to one question about two pictures, with a seed that no other test has: their capture ids."""
     samples = [ROOT / "assets" / "samples" / f"sample-{n}.png" for n in (1, 2)]
     asked = [
-        api.predict("tiny-janus", handle_file(str(p)), "describe the image.", api_name="/understand") for p in samples
+        api.predict("tiny-janus", handle_file(str(p)), "describe the image.", 77, api_name="/understand")
+        for p in samples
     ]
     return [answer["capture_id"] for answer in asked]
 

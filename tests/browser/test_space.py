@@ -167,7 +167,7 @@ def test_the_keyboard_chooses_and_clears(open_space, answer):
     page.locator("[data-look='0'] canvas").focus()
     for key in ("Home", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight"):
         page.keyboard.press(key)
-    assert text(page, ".lens-patch-reads").startswith("Row 2, column 4: 0.13 ")
+    expect(page.locator(".lens-patch-reads", has_text="Row 2, column 4: 0.13 ")).to_be_visible()
     then(page, lambda: page.keyboard.press("Enter"))
     assert "patch=9" in page.url
     then(page, lambda: page.keyboard.press("Escape"))
