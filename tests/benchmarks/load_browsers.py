@@ -18,7 +18,7 @@ from playwright.async_api import Browser, Error, Page, Request, async_playwright
 from aia.intensity import Definition
 from aia.world import COLOURS, SHAPES
 from tests.benchmarks.load_people import SAMPLES, Asked, Notes, Result, Unexpected, id_of
-from tests.browser.conftest import FLAGS, find_chromium
+from tests.browser.chromium import FLAGS, find_chromium
 
 PREFIX = "browser "  # before what they do, as their seconds are noted
 TIMEOUT_MILLISECONDS = 60_000
