@@ -169,7 +169,8 @@ class Person:
             raise Unexpected(f"the closer look at {capture} shows {found['captures']}")
 
     async def compare(self) -> None:
-        pair = self._random.sample([*self.shared, *self.own], 2)
+        known = {id_of(one): one for one in [*self.shared, *self.own]}  # a thing is not compared with itself
+        pair = self._random.sample(sorted(known.values()), 2)
         found = await self._call(
             "compare", [f"capture:{one}" for one in pair], self._random.choice([*Definition]).value
         )

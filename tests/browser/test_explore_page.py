@@ -304,5 +304,5 @@ def test_a_model_with_one_task_turns_both_forms_to_it(open_page):
     page.get_by_role("combobox", name="Base model").click()
     page.get_by_role("option", name="Qwen3-VL 2B").click()
     page.get_by_role("button", name="Advanced").click()
-    page.wait_for_function("document.querySelector('#lens-set-ratio-generation input').value === '0'")
+    page.wait_for_function("document.querySelector('#lens-set-ratio-generation input')?.value === '0'")
     assert page.input_value("#lens-set-ratio-understanding input") == "1"
