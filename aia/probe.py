@@ -14,10 +14,6 @@ a step on starting its many small operations, and each that is added costs as mu
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from itertools import groupby
-from typing import NamedTuple
-
 import torch
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
@@ -27,6 +23,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from aia.fused import attend_with_columns
 from aia.intensity import GROUPS, PAD_GROUP
 from aia.knockout import Knockout
+from aia.rows import Late, compute_late, no_autocast, result_dtype, row_bias, stack_rows
 
 ATTENTION_NAME = "aia_probe"
 
@@ -34,15 +31,6 @@ ATTENTION_NAME = "aia_probe"
 # because on a small model summing layer by layer would cost more than the attention itself.
 _WAITING_WEIGHTS = 2**22
 _WAITING_STEPS = 64  # whose queries wait at most
-
-
-class _Late(NamedTuple):
-    """A decoding step's row of one layer whose weights are computed later, from the keys then in the cache."""
-
-    query: torch.Tensor  # [B, H, 1, D]
-    mask: torch.Tensor | None  # [B or 1, H or 1, 1, K]
-    scaling: float
-    keys: int  # known when the step was taken
 
 
 def install(model: PreTrainedModel, config_name: str = "text_config") -> None:
@@ -139,7 +127,7 @@ class Probe:
         self._key_length = 0  # of the cache in the first pass
         self._layers: set[int] = set()  # layers seen in the current pass
         self._pass: dict = {}  # what the layers of one pass share
-        self._waiting: list[dict[int, torch.Tensor | _Late]] = []  # per pass, layer → weights [B, H, 1, K], or late
+        self._waiting: list[dict[int, torch.Tensor | Late]] = []  # per pass, layer → weights [B, H, 1, K], or late
         self._late_keys: dict[int, torch.Tensor] = {}  # layer → [B, H or fewer, K, D], as of the last pass
         self._waiting_count = 0
         self._masses: dict[int, list[torch.Tensor]] = {}  # layer → [B, H, Q, G] of each pass
@@ -275,7 +263,7 @@ class Probe:
             return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
 
         output, mass = attend_with_columns(attend, query, key, value, self._pass["columns"])
-        return output, mass.transpose(1, 2).to(_result_dtype(mass.dtype)).contiguous()
+        return output, mass.transpose(1, 2).to(result_dtype(mass.dtype)).contiguous()
 
     def _attend_to_columns(
         self,
@@ -296,7 +284,7 @@ class Probe:
             columns = self._columns(key, query.dtype)
             self._pass = {
                 "mask": mask,
-                "bias": _row_bias(mask, causal, query, key.shape[2], self._rows, query.dtype),
+                "bias": row_bias(mask, causal, query, key.shape[2], self._rows, query.dtype),
                 "columns": functional.pad(columns, (0, max(0, depth - self._count))),
             }
         columns, query = self._pass["columns"], query[:, :, self._rows]
@@ -308,7 +296,7 @@ class Probe:
             module, query, key, columns, self._pass["bias"], scaling=scaling, is_causal=False
         )
         mass = mass[..., : self._count].transpose(1, 2)
-        return mass.to(_result_dtype(mass.dtype)).contiguous()
+        return mass.to(result_dtype(mass.dtype)).contiguous()
 
     def _row_weights(
         self,
@@ -348,7 +336,7 @@ class Probe:
         Full precision does not wait: its weights give the step's output too, for the price of one.
         """
         decodes = query.shape[2] == 1 and self._rows == slice(-1, None) and not torch.is_grad_enabled()
-        half = query.dtype != _result_dtype(query.dtype)
+        half = query.dtype != result_dtype(query.dtype)
         return decodes and half and key.shape[2] >= self._known  # a sliding window has fewer
 
     def _wait(
@@ -363,7 +351,7 @@ class Probe:
     ) -> None:
         _refuse_position_bias(position_bias)
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-        self._waiting[-1][module.layer_idx] = _Late(query, mask, scaling, self._known)
+        self._waiting[-1][module.layer_idx] = Late(query, mask, scaling, self._known)
         self._late_keys[module.layer_idx] = key
 
     def _attend_with_weights(self, weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -377,7 +365,7 @@ class Probe:
         """weights [B, L, H, Q, K] → mass [B, L, H, Q, G], cross [B, L, Q, X] (empty if none is wanted; X may grow)."""
         batch, layers, heads, queries, keys = weights.shape
         known = min(keys, self._known)
-        with _no_autocast(weights.device.type):
+        with no_autocast(weights.device.type):
             indicator = self._indicator(weights.dtype, weights.device)[:, :known]
             mass = weights[..., :known].reshape(batch, -1, known) @ indicator
         cross = weights.new_empty(batch, layers, queries, 0)
@@ -396,8 +384,8 @@ class Probe:
             return
         layers = list(waiting[0])
         for some in [[layer] for layer in layers] if keys else [layers]:
-            rows = {layer: _now([step[layer] for step in waiting], keys.get(layer)) for layer in some}
-            mass, cross = self._sum_weights(_stack_rows(rows))
+            rows = {layer: compute_late([step[layer] for step in waiting], keys.get(layer)) for layer in some}
+            mass, cross = self._sum_weights(stack_rows(rows))
             for index, layer in enumerate(some):
                 self._masses.setdefault(layer, []).append(mass[:, index])
                 self._crosses.setdefault(layer, []).append(cross[:, index])
@@ -462,8 +450,8 @@ def _share_rows(mask: torch.Tensor | None, causal: bool, query: torch.Tensor, ke
     batch, heads, queries, depth = query.shape
     key_heads, keys = key.shape[1:3]
     count = len(range(queries)[rows])
-    dtype = _result_dtype(query.dtype)
-    bias = _row_bias(mask, causal, query, keys, rows, dtype)
+    dtype = result_dtype(query.dtype)
+    bias = row_bias(mask, causal, query, keys, rows, dtype)
     beta, blind = 1, None
     if bias is None:
         bias, beta = query.new_zeros((), dtype=dtype), 0  # ignored
@@ -482,96 +470,10 @@ def _share_rows(mask: torch.Tensor | None, causal: bool, query: torch.Tensor, ke
         "flat_query": (batch * key_heads, heads // key_heads * count, depth),
         "flat_key": (batch * key_heads, keys, depth),
         "shape": (batch, heads, count, keys),
-        "context": _no_autocast(query.device.type),
+        "context": no_autocast(query.device.type),
         # Half precision keeps SDPA's own output: its rounding differs from ours by more than float32's.
         "alone": queries == count == 1 and query.dtype == key.dtype == dtype,
     }
-
-
-def _row_bias(
-    mask: torch.Tensor | None, causal: bool, query: torch.Tensor, keys: int, rows: slice, dtype: torch.dtype
-) -> torch.Tensor | None:
-    """What to add to the scores of the wanted rows, [B or 1, H or 1, rows, K], None for nothing."""
-    if mask is None:
-        queries = query.shape[2]
-        if not causal or queries == 1:  # SDPA takes a single query without mask as seeing every key
-            return None
-        # Without mask SDPA aligns its causal triangle to the upper left: a static cache's tail is unseen.
-        positions = torch.arange(keys, device=query.device)
-        mask = (positions <= positions[:queries][rows, None])[None, None]
-    else:
-        mask = mask[:, :, rows]
-    if mask.dtype == torch.bool:
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
-    return mask.to(dtype)
-
-
-def _stack_rows(rows: dict[int, list[torch.Tensor]]) -> torch.Tensor:
-    """Weights [B, H, rows, K] of some layers, as they came, in one: [B, L, H, all rows, most keys]."""
-    parts = next(iter(rows.values()))
-    keys, count = max(part.shape[-1] for part in parts), sum(part.shape[2] for part in parts)
-    # Rows made early have fewer keys: they pay the later ones no attention.
-    weights = parts[0].new_zeros((parts[0].shape[0], len(rows), parts[0].shape[1], count, keys))
-    start = 0
-    for number, part in enumerate(parts):
-        end = start + part.shape[2]
-        stacked = torch.stack([layer[number] for layer in rows.values()], 1)  # [B, L, H, rows, K]
-        weights[..., start:end, : part.shape[-1]] = stacked
-        start = end
-    return weights
-
-
-def _now(rows: list[torch.Tensor | _Late], key: torch.Tensor | None) -> list[torch.Tensor]:
-    """One layer's rows in order, those that are late computed, neighbours among them together: [B, H, rows, K] each."""
-    done = []
-    for late, run in groupby(rows, lambda row: isinstance(row, _Late)):
-        run = list(run)
-        done += [_late_weights(run, key)] if late else run
-    return done
-
-
-def _late_weights(rows: list[_Late], key: torch.Tensor) -> torch.Tensor:
-    """Attention of decoding steps on keys [B, H or fewer, K, D] in float32: [B, H, rows, K]."""
-    query = torch.cat([row.query for row in rows], 2)
-    batch, heads, count, depth = query.shape
-    shared, keys = key.shape[1], key.shape[2]
-    flat_query = query.reshape(batch * shared, heads // shared * count, depth)  # grouped-query heads lie together
-    flat_key = key.reshape(batch * shared, keys, depth).transpose(1, 2)
-    dtype = _result_dtype(query.dtype)
-    with _no_autocast(query.device.type):
-        scores = torch.bmm(flat_query.to(dtype), flat_key.to(dtype)).view(batch, heads, count, keys)
-    bias = _late_bias(rows, keys, dtype, query.device)
-    blind = bias.amax(-1, keepdim=True) == -torch.inf
-    return (scores * rows[0].scaling + bias).masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
-
-
-def _late_bias(rows: list[_Late], keys: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """What to add to the scores of decoding steps: [B or 1, H or 1, rows, K], −inf for keys that came after a step."""
-    known = torch.tensor([row.keys for row in rows], device=device)
-    later = (torch.arange(keys, device=device) >= known[:, None])[None, None]
-    bias = torch.zeros(later.shape, dtype=dtype, device=device).masked_fill_(later, -torch.inf)
-    if all(row.mask is None for row in rows):
-        return bias
-    query = torch.empty(1, 1, 1, 1, device=device)  # of one row, which sees every key where there is no mask
-    masks = [_row_bias(row.mask, True, query, keys, slice(None), dtype) for row in rows]
-    shape = next(mask.shape[:2] for mask in masks if mask is not None)
-    masks = [bias.new_zeros(*shape, 1, keys) if mask is None else _lengthen(mask, keys) for mask in masks]
-    return torch.cat(masks, 2) + bias
-
-
-def _lengthen(mask: torch.Tensor, keys: int) -> torch.Tensor:
-    """[…, K] → […, keys], with nothing to add for those that came later."""
-    return functional.pad(mask, (0, keys - mask.shape[-1]))
-
-
-def _result_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
-def _no_autocast(device_type: str):
-    # Autocast would take the scores in half precision again. Entering a context costs as much as a
-    # small matrix product, so only where needed.
-    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
 
 
 def _join(chunks: list[torch.Tensor], dim: int) -> torch.Tensor:
