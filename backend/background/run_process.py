@@ -32,6 +32,7 @@ from backend.interface import Cancelled, UserError
 
 HEARTBEAT_SECONDS = 2.0
 NICENESS = 5
+LOCK_SECONDS = 10.0  # a killed process holds its lock until the last of its threads has ended, when it seems gone
 OUT_OF_MEMORY = "Memory ran out; what was checkpointed is kept: free some, then resume, or choose smaller settings."
 FINISHED, FAILED, MISUSED, TAKEN, STOPPED = 0, 1, 2, 3, 130  # exit codes
 
@@ -61,7 +62,7 @@ def main(arguments: list[str], work: Work = fine_tune) -> int:
     should_stop = stop_on_signals(lambda: os.write(2, b"stopping after this step\n"))
     folder = Path(arguments[0]).resolve()
     try:
-        with FileLock(folder / "process.lock", blocking=False):
+        with FileLock(folder / "process.lock", timeout=LOCK_SECONDS):
             return run(folder, should_stop, work)
     except Timeout:
         print("Another process works on this run; wait for it to end.", file=sys.stderr)

@@ -1,7 +1,7 @@
 """The store of captures as each person sees it: their own in lists, others' only by a link, computed once for all.
 
 Owns who gets which capture; the files are the store's (`backend.kept.store`), the rules of links and histories those of
-`backend.people.histories`. Where one person has an installation, it is the store itself.
+`backend.people.histories`. One person alone sees the whole store.
 
 Equal requests share one capture, so that twenty people who ask a sample question cost one run. Who asks what somebody
 else asked before sees it "from the store", and nothing of who that was.

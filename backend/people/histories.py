@@ -42,10 +42,10 @@ class Histories:
     # --- one's own ---
 
     def ids(self, there: Sequence[str]) -> list[str]:
-        """Which of these are in the history, what was asked for last first; for one alone all, as they come."""
-        if who_asks() == LOCAL:
-            return list(there)
+        """Which of these are in the history, what was asked for last first; for one alone all, the others last."""
         noted = self._noted(who_asks().id)
+        if who_asks() == LOCAL:
+            return sorted(there, key=lambda own: -noted.get(own, 0))
         return sorted(noted.keys() & set(there), key=lambda own: (-noted[own], own))
 
     def has(self, capture_id: str) -> bool:
@@ -54,7 +54,7 @@ class Histories:
     def note(self, capture_id: str) -> None:
         """It was asked for just now. A disk that refuses is logged: the result is not lost."""
         person = who_asks()
-        if person in (LOCAL, STRANGER):
+        if person == STRANGER:
             return
         mark = self._mark(person.id, capture_id)
         try:
@@ -66,8 +66,7 @@ class Histories:
 
     def forget(self, capture_id: str) -> None:
         """Take it out of the history; nothing happens where it is not in."""
-        if who_asks() != LOCAL:
-            self._mark(who_asks().id, capture_id).unlink(missing_ok=True)
+        self._mark(who_asks().id, capture_id).unlink(missing_ok=True)
 
     def others_have(self, capture_id: str) -> bool:
         """Whether it is in anybody else's history."""

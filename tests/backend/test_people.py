@@ -139,9 +139,10 @@ def test_nobody_deletes_what_is_not_in_their_history(store):
         assert store.get(capture.id) is not None
 
 
-def test_what_was_asked_for_last_comes_first(store):
+@pytest.mark.parametrize("person", [ANNA, LOCAL])
+def test_what_was_asked_for_last_comes_first(store, person):
     first, second = drawing("one"), drawing("two")
-    with asked_by(ANNA):
+    with asked_by(person):
         store.put(first)
         store.put(second)
         assert store.ids() == [second.id, first.id]

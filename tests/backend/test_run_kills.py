@@ -1,12 +1,11 @@
 """The real trainer in the background: killed, its server killed, both, at random moments; then resumed to the end.
 
-One uninterrupted run is what all others must come to, bit for bit. Trainers are forked from this process, in sessions
-of their own, so that none has to import PyTorch anew; the one test of their real command says so. Where the seed of
-the moments is not wanted anew each time, AIA_LENS_KILL_SEED sets it.
+One uninterrupted run is what all others must come to, bit for bit. Trainers are forked from a process that has
+imported PyTorch, in sessions of their own, so that none has to import it anew; the one test of their real command says
+so. Where the seed of the moments is not wanted anew each time, AIA_LENS_KILL_SEED sets it.
 """
 
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -24,44 +23,29 @@ from aia.checkpoints import load_newest_checkpoint
 from backend.background import run_children, run_process, run_room
 from backend.background.runs import Runs
 from backend.finetuning.finetune import RunFolder, finetune
+from tests.backend.forks import Forks, start_forks
 from tests.backend.stand_ins import CONFIG, gone, pid_of, until, wait_for
 
+HERE = "tests.backend.test_run_kills"  # as the process to fork from imports it
 STEPS = 14
 KILLED = CONFIG.model_copy(update={"steps": STEPS, "checkpoint_every": 2, "probe_every": 5, "lora_dropout": 0.1})
 LONG = 400  # seconds, on a machine that does much else
 FULL_AT = 400_000  # bytes: more than any file but a checkpoint
 
 
-class Forked:
-    """A trainer as `subprocess.Popen` would start it, but for its imports: number, log, session, signals, exit code."""
-
-    def __init__(self, folder, log, limit):
-        self.pid, self._code = os.fork(), None
-        if not self.pid:
-            try:
-                os.setsid()
-                for stream in (1, 2):
-                    os.dup2(log.fileno(), stream)
-                sys.stdout = sys.stderr = os.fdopen(2, "w", 1)
-                torch.set_num_threads(1)
-                limit()
-                os._exit(run_process.main([str(folder)]))
-            finally:
-                os._exit(99)
-
-    def poll(self):
-        if self._code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self._code = os.waitstatus_to_exitcode(status) if pid else None
-        return self._code
+def train(folder, limit):
+    """The trainer's process, but for its imports."""
+    torch.set_num_threads(1)
+    getattr(Limits, limit)()
+    return run_process.main([folder])
 
 
-class Forking:
+class Limits:
     """What a trainer starts under: limits that the system itself enforces, or a disk that takes very long."""
 
     @staticmethod
-    def limit():
-        """None."""
+    def none():
+        """As always."""
 
     @staticmethod
     def slow_disk():
@@ -88,10 +72,31 @@ class Forking:
         resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20,) * 2)
 
 
+class Forking:
+    """Trainers forked where no thread is, each under the limit of the moment it starts."""
+
+    def __init__(self, forks):
+        self.forks, self.limit = forks, "none"
+
+    def spawn(self, run, log):
+        return self.forks.fork(f"{HERE}:train", str(run.path), self.limit, log=log)
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    """With one thread for each: equal sums here and there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        forks, process = start_forks(tmp_path_factory.mktemp("forks"), HERE)
+    yield forks
+    process.kill()
+    process.wait()
+
+
 @pytest.fixture
-def forking(monkeypatch):
-    chosen = Forking()
-    monkeypatch.setattr(run_children.Children, "_spawn", lambda _, run, log: Forked(run.path, log, chosen.limit))
+def forking(monkeypatch, forks):
+    chosen = Forking(forks)
+    monkeypatch.setattr(run_children.Children, "_spawn", lambda _, run, log: chosen.spawn(run, log))
     return chosen
 
 
@@ -144,7 +149,11 @@ def check_ends_alike(runs, run_id, whole):
 
 def come_to_step(run, step, and_seconds):
     """Wait until a step is done, and a little longer."""
-    wait_for(lambda: (event := run.last_event("step")) is not None and event["step"] >= step, LONG)
+    end = time.monotonic() + LONG
+    while (event := run.last_event("step")) is None or event["step"] < step:
+        log = run.path / "log.txt"
+        assert time.monotonic() < end, f"step {step} never came: {event}, {log.exists() and log.read_text()[-2000:]}"
+        time.sleep(0.02)
     time.sleep(and_seconds)
 
 
@@ -191,7 +200,7 @@ def test_a_trainer_killed_five_times_is_interrupted_and_resumed_each_time(folder
     runs, kept = Runs(folder), -1
     run_id = begin(runs)
     for moment in range(5):
-        forking.limit = forking.slow_disk if moment == IN_A_CHECKPOINT else Forking.limit
+        forking.limit = "slow_disk" if moment == IN_A_CHECKPOINT else "none"
         until(runs, run_id, "running")
         pid = pid_of(runs, run_id)
         come_to(moment, RunFolder(folder / run_id), rng)
@@ -204,36 +213,48 @@ def test_a_trainer_killed_five_times_is_interrupted_and_resumed_each_time(folder
     assert not drafts(RunFolder(folder / run_id))  # nor does it take room for ever
 
 
-def serve(folder, dies_noting=False):
+def serve(folder, address, limit, dies_noting):
     """What the page's server does for runs; or one that is killed between starting a process and noting it."""
+    forking = Forking(Forks(address))
+    forking.limit = limit
+    run_children.Children._spawn = lambda _, run, log: forking.spawn(run, log)
     if dies_noting:
         run_children.keep = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-    runs = Runs(folder)
+    runs = Runs(Path(folder))
     while True:
         runs.tick()
         time.sleep(0.02)
 
 
-def fork_server(folder, **options):
-    server = multiprocessing.get_context("fork").Process(target=serve, args=(folder,), kwargs=options, daemon=True)
-    server.start()
-    return server
+@pytest.fixture
+def start_server(folder, forking):
+    """Starts servers; none outlives the test."""
+    servers = []
+
+    def start(dies_noting=False):
+        told = str(folder), forking.forks.address, forking.limit, dies_noting
+        servers.append(forking.forks.fork(f"{HERE}:serve", *told))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.poll() is None:
+            server.kill()
 
 
-def test_a_run_whose_server_is_killed_five_times_goes_on_by_itself(folder, whole, rng, forking):
+def test_a_run_whose_server_is_killed_five_times_goes_on_by_itself(folder, whole, rng, start_server):
     page = Runs(folder)  # only asks
     run_id = begin(page)
     run = RunFolder(folder / run_id)
     for moment in range(5):
-        server = fork_server(folder, dies_noting=moment == 0)
+        server = start_server(dies_noting=moment == 0)
         if moment == 1:
             server.kill()  # perhaps before it could do anything
         elif moment > 1:
             until_noted(page, run_id)
             come_to_step(run, rng.randint(moment, moment + 1), rng.uniform(0, 0.1))
             server.kill()
-        server.join()
-        assert server.exitcode == -signal.SIGKILL
+        assert server.wait() == -signal.SIGKILL
         if moment > 1:
             assert page.status(run_id).state == "running" and page.status(run_id).reason is None
     check_ends_alike(page, run_id, whole)
@@ -247,19 +268,21 @@ def until_noted(page, run_id):
 DAMAGE = b'{"event": "step", "st\n\xff\xfe\n[1]\n' + b"[" * 100_000 + b'\n{"event": "ste'
 
 
-def test_a_run_killed_five_times_with_its_server_is_resumed_even_with_damaged_events(folder, whole, rng, forking):
+def test_a_run_killed_five_times_with_its_server_is_resumed_even_with_damaged_events(
+    folder, whole, rng, forking, start_server
+):
     page, kept = Runs(folder), -1
     run_id = begin(page)
     run = RunFolder(folder / run_id)
     for moment in range(5):
-        forking.limit = forking.slow_disk if moment == IN_A_CHECKPOINT else Forking.limit
-        server = fork_server(folder)
+        forking.limit = "slow_disk" if moment == IN_A_CHECKPOINT else "none"
+        server = start_server()
         until_noted(page, run_id)
         pid = pid_of(page, run_id)
         come_to(moment, run, rng)
         for number in rng.sample([server.pid, pid], 2):
             os.kill(number, signal.SIGKILL)
-        server.join()
+        server.wait()
         wait_for(lambda pid=pid: gone(pid))
         page, kept = check_says_what_is_left(run_id, folder, kept)
         if moment == 3:
@@ -306,7 +329,7 @@ def test_a_cancelled_and_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
 @pytest.mark.parametrize("full", ["checkpoint", "events"])
 def test_a_disk_that_is_full_fails_the_run_which_goes_on_when_there_is_room(folder, whole, forking, full):
     """No file may grow beyond some size, as on a disk without room: a checkpoint is larger, or the events are."""
-    forking.limit = forking.small_files
+    forking.limit = "small_files"
     runs = Runs(folder)
     run_id = begin(runs)
     run, filling = RunFolder(folder / run_id), b" " * (FULL_AT - 50) + b"\n"
@@ -316,14 +339,14 @@ def test_a_disk_that_is_full_fails_the_run_which_goes_on_when_there_is_room(fold
     what = {"checkpoint": "checkpoint of step 0 could not", "events": "log could not be"}[full]
     assert what in status.reason and "make room, then resume" in status.reason
     assert not drafts(run) and load_newest_checkpoint(run.checkpoints) is None
-    forking.limit = Forking.limit
+    forking.limit = "none"
     runs.resume(run_id)
     check_ends_alike(runs, run_id, whole)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its size is read from /proc")
 def test_memory_that_runs_out_fails_the_run_which_says_so_and_can_be_resumed(folder, forking):
-    forking.limit = forking.little_memory
+    forking.limit = "little_memory"
     runs = Runs(folder)
     (run_id,) = runs.start(KILLED.model_copy(update={"batch_size": 256}), control=False)
     status = until(runs, run_id, "failed", seconds=LONG)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -106,12 +107,24 @@ def test_a_first_signal_asks_and_a_second_one_ends(capfd):
 
 def test_no_two_processes_work_on_one_run_and_a_folder_is_needed(begun, capsys, monkeypatch):
     monkeypatch.setattr(run_process, "stop_on_signals", lambda tell: bool)
+    monkeypatch.setattr(run_process, "LOCK_SECONDS", 0.2)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     with FileLock(begun.path / "process.lock"):
         assert run_process.main([str(begun.path)]) == run_process.TAKEN
     assert run_process.main([str(begun.path / "nothing")]) == run_process.MISUSED
     assert run_process.main([]) == run_process.MISUSED
     assert "Another process" in capsys.readouterr().err
+
+
+def test_a_killed_process_that_still_holds_its_lock_is_waited_for(begun, monkeypatch):
+    """It seems gone as soon as its first thread is, and lets go with its last."""
+    monkeypatch.setattr(run_process, "stop_on_signals", lambda tell: bool)
+    lock = FileLock(begun.path / "process.lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.3, lock.release).start()
+    worked = []
+    assert run_process.main([str(begun.path)], lambda folder, *_: worked.append(folder)) == run_process.FINISHED
+    assert worked == [begun.path.resolve()]
 
 
 @pytest.mark.parametrize(
