@@ -47,6 +47,7 @@ _ON_MODEL_JS = """(name, task, size) => {
 }"""
 # Choosing a model sets what it draws best with; what a capture brings back is left as it is.
 _ON_CHOICE_JS = "(name) => (%s)[name]"
+SEED = 0  # what the form starts with
 FILLED = 15  # how many components a capture fills: `Form.filled`
 _SHOW_STRENGTH_JS = """(adapter) => {
   document.querySelector("#lens-strength").classList.toggle("lens-shown", Boolean(adapter));
@@ -260,7 +261,7 @@ def _make_settings_fields(memory: str) -> tuple[gr.components.Component, ...]:
     answer, drawing = UNDERSTANDING_SAMPLING, GENERATION_SAMPLING
     with gr.Accordion("Sampling, seed, weights", open=False, elem_id="lens-sampling"):
         with gr.Row(elem_id="lens-seed-row"):
-            seed = gr.Number(label="Seed", value=0, precision=0, elem_id="lens-seed")
+            seed = gr.Number(label="Seed", value=SEED, precision=0, elem_id="lens-seed")
             new_seed = gr.Button("New seed", size="sm", elem_id="lens-new-seed")
         new_seed.click(fn=None, js=_NEW_SEED_JS, outputs=seed)
         with gr.Column(elem_classes="lens-when-understanding"):
@@ -308,16 +309,27 @@ def fill_form(capture: Capture, samples: Samples, link: str = "") -> list[Any]:
     A picture that is one of the samples is shown as that sample, any other as the capture keeps it, which `link` opens.
     """
     key, skip = capture.key, gr.skip()
-    seed, precision = key.sampling.seed, precision_of(key).value
+    seed, precision = _unless(SEED, key.sampling.seed), _unless(Precision.FULL.value, precision_of(key).value)
     if key.task == Task.GENERATION:
-        guided = (key.sampling.temperature, key.sampling.guidance, key.sampling.size)
-        drawn = [key.model, key.task.value, skip, skip, key.prompt, seed, skip, skip, *guided]
-        return [*drawn, skip, skip, precision, skip]
-    choice = choose_picture(capture, samples, link)
-    answered = (key.sampling.temperature, key.sampling.max_new_tokens)
+        start = GENERATION_SAMPLING
+        temperature, guidance = (
+            _unless(getattr(start, n), getattr(key.sampling, n)) for n in ("temperature", "guidance")
+        )
+        drawn = [key.model, key.task.value, skip, skip, key.prompt, seed, skip, skip, temperature, guidance]
+        return [*drawn, key.sampling.size, skip, skip, precision, skip]
+    choice, start = choose_picture(capture, samples, link), UNDERSTANDING_SAMPLING
+    answered = [_unless(getattr(start, n), getattr(key.sampling, n)) for n in ("temperature", "max_new_tokens")]
     examples = {"examples": choice.questions, "chosen": None}
     asked = [key.model, key.task.value, choice, key.prompt, skip, seed, *answered, skip, skip, skip]
     return [*asked, skip, skip, precision, examples]
+
+
+def _unless(start: Any, value: Any) -> Any:
+    """A value for a field of the fold, skipped where the field starts with it.
+
+    Gradio brings a field that is not in the page yet its value late: in the meantime somebody may have typed another.
+    """
+    return gr.skip() if value == start else value
 
 
 def precision_of(key: CaptureKey) -> Precision:

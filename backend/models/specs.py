@@ -74,4 +74,4 @@ def find_spec(name: str, specs: tuple[ModelSpec, ...] = SPECS) -> ModelSpec:
                 "another model."
             )
     known = ", ".join(spec.name for spec in specs)
-    raise UserError(f"Expected the name of a known model, got “{name[:60]}”; choose one of: {known}.")
+    raise UserError(f"Expected the name of a known model, got “{name or ''!s:.60}”; choose one of: {known}.")

@@ -38,6 +38,8 @@ def test_a_first_visit_shows_a_finished_capture_without_a_run(explore):
     assert result.state == State.FINISHED
     assert curve.link == {"capture": explore.welcome.id}
     assert filled[2].sample == SAMPLES.pictures[0].file
+    settings = filled[5:14]  # as the form starts: what somebody has typed already is left alone
+    assert settings == [gr.skip()] * 9
     assert explore.engine.model.runs == runs
 
 

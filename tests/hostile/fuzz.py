@@ -138,12 +138,16 @@ class Fuzz:
             self.findings.note(f"/{name}", events.status_code, text, data, told)
 
     def inner_call(self, one: dict[str, Any], values: Values) -> None:
-        """A function of the page's own controls, past the queue."""
-        data = [values.value() for _ in one["inputs"]]
-        if values.random.random() < 0.2:
-            data = values.value()
+        """A function of the page's own controls, past the queue: what the page starts with, or anything, in them."""
+        data = values.mutate(self._as_the_page_starts(one))
+        if values.random.random() < 0.3 or one["api_name"].startswith("on_start"):  # none may start
+            data = [values.value() for _ in one["inputs"]]
         payload = {"data": data, "fn_index": one["id"], "session_hash": "fuzz", "event_data": values.value()}
         self.post("/gradio_api/run/predict", payload, f"function {one['id']} {one['api_name']}")
+
+    def _as_the_page_starts(self, one: dict[str, Any]) -> list[Any]:
+        start = {component["id"]: component["props"].get("value") for component in self.config["components"]}
+        return [start.get(control) for control in one["inputs"]]
 
     def closer(self, values: Values) -> None:
         view = values.random.choice((*READERS, "partners", quote(values.text().encode("utf-8", "replace"), safe="")))
