@@ -92,7 +92,7 @@ class Compare:
 
     def on_paste(self, definition: Any, task: Any, event: gr.EventData) -> list[Any]:
         """Something typed or pasted; what cannot be added leaves the rest as it is, with a sentence why."""
-        ids, text = _sent_ids(event), str(event._data.get("text") or "")[:2000]
+        ids, text = _sent_ids(event), str(_sent(event).get("text") or "")[:2000]
         told = views.read_definition(definition), views.read_task(task)
         try:
             added = list(dict.fromkeys([*ids, *parse_ids(text)]))
@@ -143,7 +143,10 @@ class Compare:
         return [one for thing in things for one in self.things.series(thing, definition)]
 
 
+def _sent(event: gr.EventData) -> dict[str, Any]:
+    return event._data if isinstance(event._data, dict) else {}
+
+
 def _sent_ids(event: gr.EventData) -> list[str]:
-    sent = event._data if isinstance(event._data, dict) else {}
-    ids = sent.get("ids")
+    ids = _sent(event).get("ids")
     return [str(one)[:200] for one in ids[:8]] if isinstance(ids, list) else []

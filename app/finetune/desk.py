@@ -14,6 +14,7 @@ import gradio as gr
 
 from aia.intensity import Task
 from aia.targets import PRESETS, StageTargets, format_targets
+from app.compare.views import read_definition
 from app.components.dataset import DataFiles
 from app.explore.adapters import describe_adapter
 from app.explore.form import whole_number
@@ -216,7 +217,7 @@ class Desk:
         return self.requests.find_targets(named_targets(choice, table), model)
 
     def _view(self, targets: StageTargets, model: str, start: str, definition: str, reference: str) -> Any:
-        known = self.known.curves(model, start or "", definition)
+        known = self.known.curves(model, start or "", read_definition(definition).value)
         return targets_view(targets, known.curves, known.source, load_paper().get(reference or ""))
 
     # --- before the start ---

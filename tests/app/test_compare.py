@@ -238,6 +238,9 @@ def test_pasting_adds_and_a_refusal_changes_nothing(page):
 def test_whatever_a_page_sends_is_answered(page, data):
     picker, empty, *_ = page.on_choose("nope", 7, SimpleNamespace(_data=data))
     assert not picker.chosen and empty
+    assert (
+        page.on_paste("nope", 7, SimpleNamespace(_data=data if data is None else {**data, "text": 5}))[0].chosen == ()
+    )
     assert page.on_switch("x", None, None)[0].chosen == ()
 
 

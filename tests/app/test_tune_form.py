@@ -167,6 +167,12 @@ def test_an_edit_moves_the_chart_and_a_wrong_one_is_a_sentence(fake):
     assert skipped(view) and "Expected T from 0 to 1 for generation, layer 1, got 1.9" in message
 
 
+@pytest.mark.parametrize("definition", [None, [], "nope"])
+def test_an_unknown_definition_means_the_first(fake, definition):
+    view, _ = fake.on_redraw("auto", TABLE, "tiny-emu3", "", definition, "")
+    assert view.figure == fake.on_redraw("auto", TABLE, "tiny-emu3", "", "figure", "")[0].figure
+
+
 def test_a_reference_of_the_paper_is_drawn_by_depth(fake):
     view = fake.on_redraw("auto", TABLE, *AROUND[:3], "fig1-qwen3-vl-8b")[0]
     (curve,) = [t for t in view.figure["data"] if "Qwen3-VL-8B" in t["name"]]
