@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import gradio as gr
 
+from app.arrival import Arrival
 from app.settings import Settings
 from backend.models.specs import ASSETS
 from backend.people.person import who_asks
@@ -19,12 +20,11 @@ PLAIN_FORM = ".form { background: none !important; border: 0 !important; gap: 12
 NEEDED = ("authlib", "itsdangerous")  # by Gradio's OAuth; a Space with `hf_oauth` installs them
 
 
-def make_account(blocks: gr.Blocks, settings: Settings) -> None:
+def make_account(arrival: Arrival, settings: Settings) -> None:
     """Create what there is inside the current Gradio context: nothing where nobody logs in."""
     if settings.auth:
         shown = gr.HTML("", apply_default_css=False, js_on_load=None, elem_id="lens-account")
-        quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-        blocks.load(lambda: account_html(who_asks().name), None, shown, **quiet)
+        arrival.add(lambda request: [account_html(who_asks().name)], [shown])
     elif settings.oauth:
         missing = [name for name in NEEDED if find_spec(name) is None]
         if missing:

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from app.account import login_html, make_account
 from app.api import add_endpoints
+from app.arrival import Arrival
 from app.closer.matters_route import MATTERS_URL, MattersRoute
 from app.closer.registry import KEYS, READERS
 from app.closer.route import CLOSER_URL, Closer
@@ -160,6 +161,7 @@ def build_app(
         delete_cache=(KEPT_SECONDS, KEPT_SECONDS),
     ) as blocks:
         blocks.apart = settings.apart
+        arrival = Arrival()
         explore = Explore(engine, load_samples(), lambda: list_adapters(runs))
         things = Comparables(engine.store, runs)
         library = Library(things)
@@ -168,19 +170,20 @@ def build_app(
         with gr.Row(elem_id="lens-header"):
             gr.HTML('<h1 class="lens-mark">AIA Lens</h1>', apply_default_css=False, elem_id="lens-name")
             state = gr.HTML(state_html(engine.state()), apply_default_css=False, elem_id="lens-state", js_on_load=None)
-            make_account(blocks, settings)
+            make_account(arrival, settings)
         with gr.Tabs(elem_id="lens-tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
-                explore.build(blocks, state, rules)
+                explore.build(arrival, state, rules)
             with gr.Tab(TAB, id=ID) as finetune_tab:
                 finetune = Finetune(requests, things)
-                finetune.build(blocks, tabs, explore_tab, finetune_tab)
+                finetune.build(arrival, tabs, explore_tab, finetune_tab)
             with gr.Tab(COMPARE_TAB, id=COMPARE_ID) as compare_tab:
-                Compare(things).build(blocks, tabs, compare_tab)
+                Compare(things).build(arrival, tabs, compare_tab)
             with gr.Tab(MEASURE_TAB, id=MEASURE_ID) as measure_tab:
-                Measure(asked, shelf, engine.store).build(blocks, tabs, measure_tab, finetune)
+                Measure(asked, shelf, engine.store).build(arrival, tabs, measure_tab, finetune)
             with gr.Tab(LIBRARY_TAB, id=LIBRARY_ID) as library_tab:
-                LibraryPage(library, rules).build(blocks, tabs, library_tab)
+                LibraryPage(library, rules).build(arrival, tabs, library_tab)
+        arrival.connect(blocks)
         add_endpoints(engine, rules)
         add_run_endpoints(requests)
         add_tune_endpoints(requests, things)

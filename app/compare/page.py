@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from aia.intensity import Definition
+from app.arrival import Arrival
 from app.compare import cards, views
 from app.components.picker import Picker
 from app.components.plot import PlotCard
@@ -36,7 +37,7 @@ class Compare:
 
     # --- components ---
 
-    def build(self, blocks: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab) -> None:
+    def build(self, arrival: Arrival, tabs: gr.Tabs, tab: gr.Tab) -> None:
         """Create the tab's content inside the current Gradio context, which is `tab`."""
         plain: dict[str, Any] = {"apply_default_css": False, "js_on_load": None}
         with gr.Row(elem_id="lens-compare", equal_height=False):
@@ -61,7 +62,7 @@ class Compare:
         picker.paste(self.on_paste, [definition, task], board, **quiet)
         gr.on([definition.input, task.input], self.on_switch, told, board, **quiet)
         tab.select(self.on_turn, told, board, js=_TURN_JS, **quiet)
-        blocks.load(self.on_load, None, [tabs, definition, task, *board], **quiet)
+        arrival.add(self.on_load, [tabs, definition, task, *board])
 
     # --- handlers ---
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.arrival import Arrival
 from app.closer.page import build_closer
 from app.components.chart import ChartCard
 from app.components.picture import PictureChoice
@@ -60,7 +61,7 @@ class Explore:
 
     # --- components ---
 
-    def build(self, blocks: gr.Blocks, state: gr.HTML, rules: Rules = ALL) -> None:
+    def build(self, arrival: Arrival, state: gr.HTML, rules: Rules = ALL) -> None:
         """Create the tab inside the current Gradio context; `state` is the header's line on the model."""
         self.rules = rules
         with gr.Row(elem_id="lens-explore", equal_height=False):
@@ -71,9 +72,9 @@ class Explore:
                 result = ResultCard(elem_id="lens-result")
                 curve = ChartCard("Cross-modal interaction by layer", "Definition", elem_id="lens-curve")
                 build_closer()
-        self._connect(blocks, form, result, curve, state)
+        self._connect(arrival, form, result, curve, state)
 
-    def _connect(self, blocks: gr.Blocks, form: Form, result: ResultCard, curve: ChartCard, state: gr.HTML) -> None:
+    def _connect(self, arrival: Arrival, form: Form, result: ResultCard, curve: ChartCard, state: gr.HTML) -> None:
         gr.on([form.ask.click, form.draw.click, *form.submits], fn=None, js=_RUN_JS, inputs=form.fields)
         form.stop.click(fn=None, js=_STOP_JS)
         form.unload.click(self.on_unload, outputs=state, show_progress="hidden", api_visibility="private")
@@ -81,8 +82,9 @@ class Explore:
         picture = form.fields[2]
         picture.upload(self.on_upload, inputs=picture, outputs=picture, **quiet)
         adapter = form.fields[-3]
-        gr.on([adapter.focus, blocks.load], self.on_adapters, outputs=adapter, **quiet)
-        blocks.load(self.on_load, outputs=[*form.filled, result, curve, state], **quiet)
+        adapter.focus(self.on_adapters, outputs=adapter, **quiet)
+        arrival.add(self.on_load, [*form.filled, result, curve, state])
+        arrival.add(lambda request: [self.on_adapters()], [adapter])
 
     # --- handlers ---
 

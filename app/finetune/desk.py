@@ -51,24 +51,24 @@ class Desk:
     def __init__(self, requests: Requests, known: Known):
         self.requests, self.known = requests, known
 
-    def connect(self, blocks: gr.Blocks, tab: gr.Tab, form: TuneForm) -> None:
+    def connect(self, tab: gr.Tab, form: TuneForm) -> None:
         """Listen to the form's fields; `tab` is the one that it is on."""
         fields, data, targets = form.fields, form.data, form.targets
         lists = [data.choice, fields["start_from"], targets.choice, *targets.sources]
-        gr.on([blocks.load, tab.select, fields["start_from"].focus], self.on_lists, fields["model"], lists, **QUICK)
+        gr.on([tab.select, fields["start_from"].focus], self.on_lists, fields["model"], lists, **QUICK)
         data.choice.change(self.on_data, data.choice, [data.report, data.good_only], **QUICK)
         taken = [data.upload, data.choice, data.report, data.good_only]
         data.upload.upload(self.on_upload, data.upload, taken, concurrency_id="datasets", **QUIET)
         adapter = [fields[name] for name in ("method", "lora_rank", "lora_alpha")]
         fields["start_from"].input(self.on_adapter, fields["start_from"], adapter, **QUICK)
-        self._connect_targets(blocks, form)
-        changes = [*(fields[name].change for name in SIZES), form.control.change, tab.select, blocks.load]
+        self._connect_targets(tab, form)
+        changes = [*(fields[name].change for name in SIZES), form.control.change, tab.select]
         gr.on(changes, self.on_estimate, form.values, form.estimate, trigger_mode="always_last", **QUICK)
 
-    def _connect_targets(self, blocks: gr.Blocks, form: TuneForm) -> None:
+    def _connect_targets(self, tab: gr.Tab, form: TuneForm) -> None:
         fields, targets, around = form.fields, form.targets, form.around
         chosen, drawn = [targets.choice, targets.table], [targets.preview, targets.message]
-        anew = [blocks.load, targets.choice.input, fields["model"].change]
+        anew = [tab.select, targets.choice.input, fields["model"].change]
         gr.on(anew, self.on_choice, [*chosen, *around], [*drawn, targets.table], **QUICK)
         others = [fields["start_from"].change, fields["definition"].change, targets.reference.input]
         gr.on(others, self.on_redraw, [*chosen, *around], drawn, trigger_mode="always_last", **QUICK)

@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.arrival import Arrival
 from app.components.runcard import RunCard
 from app.components.runs import RunList
 from app.components.sheet import SampleSheet
@@ -52,7 +53,7 @@ class Finetune:
 
     # --- components ---
 
-    def build(self, blocks: gr.Blocks, tabs: gr.Tabs, explore: gr.Tab, tab: gr.Tab) -> None:
+    def build(self, arrival: Arrival, tabs: gr.Tabs, explore: gr.Tab, tab: gr.Tab) -> None:
         """Create the tab's content inside the current Gradio context, which is `tab`."""
         with gr.Row(elem_id="lens-tune", equal_height=False):
             with gr.Column(elem_id="lens-tune-form", scale=0):
@@ -67,9 +68,9 @@ class Finetune:
                 ]
         watch = gr.JSON({}, visible="hidden", elem_id="lens-watch")
         timer = gr.Timer(POLL_SECONDS, active=False)
-        self._connect(blocks, form, [*cards, watch, timer], (tabs, explore, tab))
+        self._connect(arrival, form, [*cards, watch, timer], (tabs, explore, tab))
 
-    def _connect(self, blocks: gr.Blocks, form: TuneForm, board: list[Any], around: tuple) -> None:
+    def _connect(self, arrival: Arrival, form: TuneForm, board: list[Any], around: tuple) -> None:
         runs, card, *_, watch, timer = board
         tabs, explore, tab = around
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
@@ -81,8 +82,8 @@ class Finetune:
         runs.undo(self.on_undo, watch, board, **quiet)
         card.act(self.on_act, watch, board, **quiet)
         form.start.click(self.on_start, [watch, *form.values], [form.message, *board], js=_START_JS, **quiet)
-        self.desk.connect(blocks, tab, form)
-        blocks.load(self.on_load, None, [tabs, *board], **quiet)
+        self.desk.connect(tab, form)
+        arrival.add(self.on_load, [tabs, *board])
 
     # --- handlers ---
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.arrival import Arrival
 from app.components.importer import ImportChoice, Importer
 from app.components.library import LibraryTable, LibraryView
 from app.components.off import make_off_note
@@ -44,7 +45,7 @@ class LibraryPage:
 
     # --- components ---
 
-    def build(self, blocks: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab) -> None:
+    def build(self, arrival: Arrival, tabs: gr.Tabs, tab: gr.Tab) -> None:
         """Create the tab's content inside the current Gradio context, which is `tab`."""
         with gr.Column(elem_id="lens-library"):
             off = self.rules.bringing_in
@@ -56,7 +57,7 @@ class LibraryPage:
         table.act(self.on_act, None, table, trigger_mode="multiple", **quiet)
         importer.upload(self.on_import, [importer, table], [importer, table], **quiet)
         tab.select(self.on_turn, table, table, js=_TURN_JS, **quiet)
-        blocks.load(self.on_load, None, [tabs, table], **quiet)
+        arrival.add(self.on_load, [tabs, table])
 
     # --- handlers ---
 

@@ -39,11 +39,11 @@ class MeasureDesk:
     def __init__(self, requests: MeasureRequests):
         self.requests = requests
 
-    def connect(self, blocks: gr.Blocks, tab: gr.Tab, form: MeasureForm) -> None:
+    def connect(self, tab: gr.Tab, form: MeasureForm) -> None:
         """Listen to the form's fields; `tab` is the one that it is on."""
         fields = form.fields
         lists = [fields["adapter"], fields["data"]]
-        gr.on([blocks.load, tab.select, fields["model"].change], self.on_lists, fields["model"], lists, **QUICK)
+        gr.on([tab.select, fields["model"].change], self.on_lists, fields["model"], lists, **QUICK)
         fields["data"].change(self.on_data, fields["data"], [form.report, fields["skip_bad_rows"]], **QUICK)
         taken = [form.upload, fields["data"], form.report, fields["skip_bad_rows"]]
         uploaded: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 
 from aia.intensity import Definition
+from app.arrival import Arrival
 from app.components.partners import Partners
 from app.components.plot import PlotCard
 from app.components.runcard import RunCard
@@ -57,7 +58,7 @@ class Measure:
 
     # --- components ---
 
-    def build(self, blocks: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab, finetune: Finetune) -> None:
+    def build(self, arrival: Arrival, tabs: gr.Tabs, tab: gr.Tab, finetune: Finetune) -> None:
         """Create the tab's content inside the current Gradio context, which is `tab`."""
         with gr.Row(elem_id="lens-measure", equal_height=False):
             with gr.Column(elem_id="lens-measure-form", scale=0):
@@ -76,7 +77,7 @@ class Measure:
                 ]
         watch = gr.JSON({}, visible="hidden", elem_id="lens-measure-watch")
         timer = gr.Timer(POLL_SECONDS, active=False)
-        self._connect(blocks, form, look, [*first, *cards, look[2], watch, timer], (tabs, tab))
+        self._connect(arrival, form, look, [*first, *cards, look[2], watch, timer], (tabs, tab))
         self._connect_targets(tabs, first[1], finetune)
 
     def _make_look(self) -> list[Any]:
@@ -98,7 +99,7 @@ class Measure:
             )
         return [definition, split, others]
 
-    def _connect(self, blocks: gr.Blocks, form: MeasureForm, look: list[Any], board: list[Any], around: tuple) -> None:
+    def _connect(self, arrival: Arrival, form: MeasureForm, look: list[Any], board: list[Any], around: tuple) -> None:
         runs, card, *_, watch, timer = board
         tabs, tab = around
         told = [watch, *look]
@@ -110,8 +111,8 @@ class Measure:
         card.act(self.on_act, told, board, **QUICK)
         gr.on([one.input for one in look], self.on_look, told, board, trigger_mode="always_last", **QUICK)
         form.start.click(self.on_start, [*told, *form.values], [form.message, *board], js=_START_JS, **QUICK)
-        self.desk.connect(blocks, tab, form)
-        blocks.load(self.on_load, None, [tabs, *look, *board], **QUICK)
+        self.desk.connect(tab, form)
+        arrival.add(self.on_load, [tabs, *look, *board])
 
     def _connect_targets(self, tabs: gr.Tabs, card: RunCard, finetune: Finetune) -> None:
         """One click takes a measurement to the Fine-tune form, fitted."""
