@@ -37,6 +37,7 @@ from app.guard.headers import SafeHeaders
 from app.guard.uploads import KEPT_SECONDS, Allowance
 from app.guard.values import CheckedBlocks
 from app.health import HEALTH_URL, Health
+from app.kept_answers import KeptAnswers
 from app.library.api import add_library_endpoints
 from app.library.files import export_route
 from app.library.page import EXPORT_URL, LIBRARY_ID, LIBRARY_TAB, LibraryPage
@@ -52,6 +53,7 @@ from app.rules import rules_of
 from app.security import SameOriginOnly
 from app.sessions import MOST_SESSIONS, keep_little
 from app.settings import Settings
+from app.skips import SparingBlocks
 from backend.background.runs import Runs
 from backend.comparison import Comparables
 from backend.engine import Engine
@@ -135,8 +137,8 @@ SAME_IN_BOTH = {
 }
 
 
-class Page(CheckedBlocks, PeoplesBlocks):
-    """Gradio's page, with what strangers send checked and each handler run for whoever asks."""
+class Page(CheckedBlocks, PeoplesBlocks, SparingBlocks):
+    """Gradio's page: values are checked, each handler is run for whoever asks, what is skipped costs nothing."""
 
 
 ONE_PERSON = Settings()
@@ -252,6 +254,7 @@ def make_middleware(settings: Settings, routes: list[Route]) -> list[Middleware]
         Middleware(SameOriginOnly, allowed_hosts=(*settings.allowed_hosts, settings.host)),
         *([Middleware(WhoAsks, framed=settings.framed, accounts=bool(settings.auth))] if settings.apart else []),
         Middleware(Doors, own=[route.path_regex for route in routes], allowance=allowance),
+        Middleware(KeptAnswers),
     ]
 
 

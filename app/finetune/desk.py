@@ -134,10 +134,11 @@ class Desk:
 
     def on_choice(self, choice: str, table: Any, *around: str) -> list[Any]:
         """Other targets, or another model: chart and table anew. One's own stages stay where the model has as many."""
-        model, layers = around[0], find_spec(around[0], self.requests.specs).layers
-        if choice == OWN and isinstance(table, dict) and table.get("layers") == layers:
-            return [*self.on_redraw(choice, table, *around), table | {"edited": True}]
+        model = around[0]
         try:
+            layers = find_spec(model, self.requests.specs).layers
+            if choice == OWN and isinstance(table, dict) and table.get("layers") == layers:
+                return [*self.on_redraw(choice, table, *around), table | {"edited": True}]
             targets = self.requests.find_targets("auto" if choice == OWN else choice, model)
         except UserError as error:
             return [gr.skip(), message_html(str(error)), gr.skip()]

@@ -167,6 +167,11 @@ def test_an_edit_moves_the_chart_and_a_wrong_one_is_a_sentence(fake):
     assert skipped(view) and "Expected T from 0 to 1 for generation, layer 1, got 1.9" in message
 
 
+def test_no_model_is_a_sentence(fake):
+    view, message, table = fake.on_choice("auto", TABLE, None, "", "training", "")
+    assert skipped(view) and skipped(table) and "Expected the name of a known model" in message
+
+
 @pytest.mark.parametrize("definition", [None, [], "nope"])
 def test_an_unknown_definition_means_the_first(fake, definition):
     view, _ = fake.on_redraw("auto", TABLE, "tiny-emu3", "", definition, "")

@@ -240,21 +240,11 @@ class Person:
             raise Unexpected(f"the page came with status {page.status_code}")
         if self._loads is None:
             self._loads = loads_of(read(await self.client.get("/config")))
-        session = uuid.uuid4().hex
-        for number in self._loads:
-            asked = {"data": [], "fn_index": number, "session_hash": session}
-            read(await self.client.post("/gradio_api/queue/join", params=query, json=asked))
         charts = []
-        async with self.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
-            done = 0
-            async for message in messages(stream):
-                if message["msg"] == "process_completed":
-                    done += 1
-                    charts += [one for one in message["output"].get("data", []) if is_curve(one)]
-                    if not message["success"]:
-                        raise Unexpected(f"an event of the page failed: {str(message['output'])[:200]}")
-                    if done == len(self._loads):
-                        break
+        for number in self._loads:
+            asked = {"data": [], "fn_index": number, "session_hash": uuid.uuid4().hex}
+            filled = read(await self.client.post("/gradio_api/run/predict", params=query, json=asked))
+            charts += [one for one in filled["data"] if is_curve(one)]
         return charts[0] if charts else {}
 
 
@@ -264,20 +254,15 @@ def id_of(link: str) -> str:
 
 
 def loads_of(config: dict) -> list[int]:
-    """Numbers of the events that a page sends by itself when it has loaded and that need nothing from it."""
-    every = [one for one in config["dependencies"] if one["backend_fn"] and not one["inputs"]]
-    return [one["id"] for one in every if any(target[1] == "load" for target in one["targets"])]
+    """Numbers of the events that a page sends by itself on loading. Raises `Unexpected` for one in the queue."""
+    found = [one for one in config["dependencies"] if any(target[1] == "load" for target in one["targets"])]
+    if any(one["queue"] is not False or one["inputs"] for one in found):
+        raise Unexpected("an event of loading is not sent as it is here")
+    return [one["id"] for one in found if one["backend_fn"]]
 
 
 def is_curve(value: Any) -> bool:
     return isinstance(value, dict) and value.get("link_key") == "definition"
-
-
-async def messages(stream: httpx.Response):
-    """Messages of Gradio's event stream."""
-    async for line in stream.aiter_lines():
-        if line.startswith("data:"):
-            yield json.loads(line[5:])
 
 
 def read(response: httpx.Response) -> Any:
