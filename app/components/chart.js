@@ -56,8 +56,13 @@ function choose(name) {
   part(".lens-explains").textContent = explanation;
   plot.setAttribute("aria-label", sentence);
   remember();
+  const first = !card.dataset.drawn, drawing = draw().catch(console.error);
+  if (first) showBelow();
+  else drawing.then(() => name === chosen && showBelow()); // the curve does not wait for what is looked at closer
+}
+
+function showBelow() {
   lens.showCapture({ id: view.link.capture || "", task: view.task, definition: chosen });
-  draw();
   if (lens.closer.get("head")) markHead();
 }
 

@@ -69,8 +69,15 @@ window.lens = (() => {
     const former = plot.lensFrame; // what the drawn axes, legend and kinds of curves came from
     const kind = ({ name, fillcolor, line, y }) => [name, fillcolor, line, y.length, y.includes(null)];
     plot.lensFrame = JSON.stringify([layout, data.map(kind)]);
-    if (plot.lensFrame === former) await Plotly.animate(plot, { data, traces: [...data.keys()] }, AT_ONCE);
-    else await withoutBase(() => Plotly.react(plot, data, layout, CONFIG));
+    if (plot.lensFrame !== former) return void (await withoutBase(() => Plotly.react(plot, data, layout, CONFIG)));
+    await plot.lensMove;
+    await (plot.lensMove = move(Plotly, plot, data));
+  }
+
+  // Done as soon as the curves are where they belong: plotly.js' own promise is kept a frame later, or never in a hidden page.
+  function move(Plotly, plot, data) {
+    const moved = new Promise((resolve) => plot.once("plotly_transitioned", resolve));
+    return Promise.race([moved, Plotly.animate(plot, { data, traces: [...data.keys()] }, AT_ONCE)]);
   }
 
   // plotly.js writes the whole address into clip paths where the page has a <base>; they break when the address changes.
