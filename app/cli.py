@@ -24,14 +24,13 @@ from app.commands.console import (
     Guidance,
     Json,
     Model,
-    OwnGuidance,
-    OwnTemperature,
     Prompt,
     Seed,
     Size,
     Temperature,
     Weights,
     check_parent,
+    chosen_sampling,
     existing_file,
     find_model,
     follow,
@@ -45,10 +44,8 @@ from app.commands.console import (
     write_file,
     write_json,
 )
-from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_sampling, drawing_sampling
+from backend.engine import UNDERSTANDING_SAMPLING
 from backend.interface import UserError
-from backend.kept.captures import Sampling
-from backend.models.specs import ModelSpec
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, help="AIA Lens: how much image and text look at each other."
@@ -107,8 +104,8 @@ def generate(
     out: Annotated[Path, typer.Option("--out", help="Where the drawing goes, as PNG.")],
     model: Model = "tiny-janus",
     seed: Seed = 0,
-    guidance: OwnGuidance = None,
-    temperature: OwnTemperature = None,
+    guidance: Guidance = None,
+    temperature: Temperature = None,
     size: Size = "",
     precision: Weights = "full",
     json_file: Json = None,
@@ -126,27 +123,14 @@ def generate(
     write_json(json_file, {**capture.summary(), "image": str(out)})
 
 
-def chosen_sampling(
-    spec: ModelSpec, seed: int, guidance: float | None, temperature: float | None, size: str
-) -> Sampling:
-    """What was asked for, and the model's own way for what was not."""
-    own = drawing_sampling(spec)
-    return Sampling(
-        seed=seed,
-        temperature=own.temperature if temperature is None else temperature,
-        guidance=own.guidance if guidance is None else guidance,
-        size=size,
-    )
-
-
 @cli.command()
 def evaluate(
     model: Model = "tiny-janus",
     adapter: Adapter = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Held-out scenes, and as many drawings.")] = 100,
     seed: Seed = 0,
-    guidance: Guidance = GENERATION_SAMPLING.guidance,
-    temperature: Temperature = GENERATION_SAMPLING.temperature,
+    guidance: Guidance = None,
+    temperature: Temperature = None,
     precision: Weights = "full",
     json_file: Json = None,
 ) -> None:
@@ -154,9 +138,9 @@ def evaluate(
     from backend.scores import evaluate_model
 
     check_parent(json_file)
-    sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
-    check_sampling(sampling)
-    loaded = load_with_adapter(find_model(model), adapter, read_precision(precision))
+    spec = find_model(model)
+    sampling = chosen_sampling(spec, seed, guidance, temperature)
+    loaded = load_with_adapter(spec, adapter, read_precision(precision))
     report = evaluate_model(loaded, samples, seed, sampling, show_progress)
     for task in (t for t in Task if t in report):
         print_scores(task, report[task])

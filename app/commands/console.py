@@ -20,16 +20,18 @@ from aia.intensity import Task
 from aia.targets import StageTargets, save_targets
 from app.settings import settings_from_environment
 from backend.interface import Event, Finished, Notice, PictureGrown, Preparing, UserError
-from backend.kept.captures import Capture
+from backend.kept.captures import Capture, Sampling
 from backend.models.specs import ModelSpec, Precision
 
 Model = Annotated[str, typer.Option("--model", help="Name of a model, see `models`, or a folder of weights.")]
 Prompt = Annotated[str, typer.Option("--prompt", help="The question, or what to draw.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result on one machine.")]
-Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is none.")]
-Temperature = Annotated[float, typer.Option("--temperature", help="0 takes the likeliest code each time.")]
-OwnGuidance = Annotated[float | None, typer.Option("--guidance", help="Classifier-free guidance; the model's own.")]
-OwnTemperature = Annotated[float | None, typer.Option("--temperature", help="0: the likeliest code; the model's own.")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", help="Classifier-free guidance scale, 1 is none; else the model's own.")
+]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", help="Of drawings, 0 takes the likeliest code; else the model's own.")
+]
 Adapter = Annotated[Path | None, typer.Option("--adapter", help="Folder of a fine-tuned adapter.")]
 Size = Annotated[str, typer.Option("--size", help="Rows x columns of patches, or an aspect: Emu3 draws any.")]
 Weights = Annotated[str, typer.Option("--precision", help="full, int8 or nf4: how the weights are held.")]
@@ -45,6 +47,23 @@ def find_model(name: str) -> ModelSpec:
     from backend.models import local_models  # takes transformers, which takes seconds
 
     return local_models.find_model(name)
+
+
+def chosen_sampling(
+    spec: ModelSpec, seed: int, guidance: float | None, temperature: float | None, size: str = ""
+) -> Sampling:
+    """What was asked for, and the model's own way of drawing for what was not. Raises `UserError`."""
+    from backend.engine import check_sampling, drawing_sampling
+
+    own = drawing_sampling(spec)
+    sampling = Sampling(
+        seed=seed,
+        temperature=own.temperature if temperature is None else temperature,
+        guidance=own.guidance if guidance is None else guidance,
+        size=size,
+    )
+    check_sampling(sampling)
+    return sampling
 
 
 def name_in_config(spec: ModelSpec, given: str) -> str:

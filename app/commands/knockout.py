@@ -22,6 +22,7 @@ from app.commands.console import (
     Weights,
     check_parent,
     choice,
+    chosen_sampling,
     existing_file,
     find_model,
     follow,
@@ -33,9 +34,9 @@ from app.commands.console import (
     write_json,
 )
 from app.settings import settings_from_environment
-from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
+from backend.engine import UNDERSTANDING_SAMPLING
 from backend.interface import Preparing, UserError
-from backend.kept.captures import Capture, Sampling
+from backend.kept.captures import Capture
 from backend.kept.knockouts import MOST_DRAWS, MOST_LAYERS, KnockoutReport, Knockouts, Settings, Way, default_width
 
 HEADS_HELP = (
@@ -64,8 +65,8 @@ def knockout(
     ] = False,
     adapter: Adapter = None,
     seed: Seed = 0,
-    guidance: Guidance = GENERATION_SAMPLING.guidance,
-    temperature: Temperature = GENERATION_SAMPLING.temperature,
+    guidance: Guidance = None,
+    temperature: Temperature = None,
     precision: Weights = "full",
     json_file: Json = None,
 ) -> None:
@@ -89,7 +90,7 @@ def knockout(
         raise UserError("Expected --adapter with --samples only; ask on the page's Explore tab, which takes adapters.")
     engine = open_engine(spec)
     if image is None:
-        sampling = Sampling(seed=seed, temperature=temperature, guidance=guidance)
+        sampling = chosen_sampling(spec, seed, guidance, temperature)
         capture = follow(engine.generate(spec.name, prompt, sampling, precision=weights))
     else:
         from backend.pictures import load_picture

@@ -28,6 +28,7 @@ from app.commands.console import (
     check_parent,
     check_tasks,
     choice,
+    chosen_sampling,
     find_model,
     load_with_adapter,
     name_in_config,
@@ -38,9 +39,7 @@ from app.commands.console import (
     write_targets,
 )
 from app.settings import settings_from_environment
-from backend.engine import GENERATION_SAMPLING, check_sampling
 from backend.interface import Cancelled, UserError
-from backend.kept.captures import Sampling
 
 Samples = Annotated[int, typer.Option("--samples", help="Prompts per task; 100 as in the paper.")]
 TaskName = Annotated[str, typer.Option("--task", help="both, understanding or generation.")]
@@ -68,8 +67,8 @@ def measure(
     data: Data = None,
     images: Images = None,
     skip_bad_rows: SkipBad = False,
-    guidance: Guidance = GENERATION_SAMPLING.guidance,
-    temperature: Temperature = GENERATION_SAMPLING.temperature,
+    guidance: Guidance = None,
+    temperature: Temperature = None,
     fit: Fit = None,
     targets_out: TargetsOut = None,
     run_dir: RunDir = None,
@@ -88,8 +87,9 @@ def measure(
     for path in (json_file, targets_out):
         check_parent(path)
     check_adapter(adapter)
-    check_sampling(Sampling(seed=seed, temperature=temperature, guidance=guidance))
-    settings: dict[str, Any] = {"definition": counted, "seed": seed, "guidance": guidance, "temperature": temperature}
+    drawn = chosen_sampling(spec, seed, guidance, temperature)
+    settings: dict[str, Any] = {"definition": counted, "seed": seed}
+    settings |= {"guidance": drawn.guidance, "temperature": drawn.temperature}
     settings |= {
         "model": name_in_config(spec, model),
         "adapter": adapter and os.path.abspath(adapter),

@@ -45,8 +45,6 @@ _ON_MODEL_JS = """(name, task, size) => {
   form.dataset.only = tasks.length === 1 ? tasks[0] : "";
   return [note, memory, tasks.length && !tasks.includes(task) ? tasks[0] : task, sized ? size : ""];
 }"""
-# Choosing a model sets what it draws best with; what a capture brings back is left as it is.
-_ON_CHOICE_JS = "(name) => (%s)[name]"
 SEED = 0  # what the form starts with
 FILLED = 15  # how many components a capture fills: `Form.filled`
 _SHOW_STRENGTH_JS = """(adapter) => {
@@ -180,8 +178,7 @@ def make_form(specs: tuple[ModelSpec, ...], samples: Samples, adapters: list[tup
     size = sampling[-1]
     js, told = _ON_MODEL_JS % json.dumps(about_models(specs)), [note, memory, task, size]
     model.change(fn=None, js=js, inputs=[model, task, size], outputs=told)
-    js = _ON_CHOICE_JS % json.dumps(drawn_with(specs))
-    model.input(fn=None, js=js, inputs=model, outputs=list(sampling[3:5]))
+    model.input(fn=None, js=own_sampling_js(specs), inputs=model, outputs=list(sampling[3:5]))
     fields = [model, task, picture, question, prompt, *sampling, adapter, strength, precision]
     return Form(fields, examples, ask, draw, stop, unload, [question.submit, prompt.submit])
 
@@ -202,6 +199,14 @@ def drawn_with(specs: tuple[ModelSpec, ...]) -> dict[str, list[float]]:
     """By name the temperature and the guidance that a model draws with unless somebody says otherwise."""
     own = {spec.name: [spec.temperature, spec.guidance] for spec in specs}
     return own | {other.name: [GENERATION_SAMPLING.temperature, GENERATION_SAMPLING.guidance] for other in CURVES_ONLY}
+
+
+def own_sampling_js(specs: tuple[ModelSpec, ...]) -> str:
+    """For the event of choosing a model: the temperature and the guidance that it draws best with.
+
+    What a capture brings back is left as it is: that is no choice of somebody's.
+    """
+    return f"(name) => ({json.dumps(drawn_with(specs))})[name]"
 
 
 def describe_memory(spec: ModelSpec) -> str:

@@ -42,7 +42,8 @@ class MeasureEndpoints:
     def start_measurement(self, config: dict, name: str = "") -> dict:
         """Queue a measurement → its id for /measurement. `config` may hold: model, adapter (a finished run's id), task
         (both, understanding, generation), samples, definition, data (“world”, “prompts:ID” of /upload_prompts,
-        “dataset:ID” of /upload_dataset), skip_bad_rows, seed, temperature, guidance, precision.
+        “dataset:ID” of /upload_dataset), skip_bad_rows, seed, temperature and guidance of drawings (the
+        model's own unless given), precision.
         """
 
         def work() -> dict[str, Any]:

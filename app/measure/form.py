@@ -15,6 +15,7 @@ import gradio as gr
 from app.components.dataset import DataUpload
 from app.components.off import make_off_note
 from app.explore.adapters import NONE
+from app.explore.form import own_sampling_js
 from app.finetune.own_data import ROWS_SHOWN
 from app.finetune.request import DATASET
 from app.measure.request import BOTH, DEFAULTS, PROMPTS
@@ -87,6 +88,8 @@ def make_measure_form(specs: tuple[ModelSpec, ...], rules: Rules = ALL) -> Measu
         gr.HTML(NOTE, elem_classes="lens-note", **PLAIN)
     with gr.Accordion("Name, seed, sampling, weights", open=False, elem_classes="lens-fold"):
         name = _make_more_fields(fields)
+    drawn = [fields["temperature"], fields["guidance"]]
+    fields["model"].input(fn=None, js=own_sampling_js(specs), inputs=fields["model"], outputs=drawn)
     estimate = gr.HTML("", elem_classes="lens-note", elem_id="lens-measure-estimate", **PLAIN)
     start = gr.Button(
         "Start",

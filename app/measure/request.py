@@ -19,7 +19,7 @@ from app.explore.adapters import adapter_finder
 from app.explore.form import number, whole_number
 from app.finetune.request import DATASET, Requests
 from app.rules import check
-from backend.engine import GENERATION_SAMPLING, RANGES
+from backend.engine import GENERATION_SAMPLING, RANGES, drawing_sampling
 from backend.interface import UserError
 from backend.measuring.config import MOST_SAMPLES, WORLD, MeasureConfig, make_config
 from backend.measuring.plan import Plan, make_plan
@@ -29,7 +29,7 @@ from backend.models.loading_memory import check_loading_fits
 from backend.models.specs import ModelSpec, Precision, find_spec
 
 PROMPTS, BOTH = "prompts:", "both"
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {  # temperature and guidance are the first model's; another has its own
     "model": "tiny-janus",
     "adapter": "",
     "task": BOTH,
@@ -82,8 +82,9 @@ class MeasureRequests:
             raise UserError(
                 f"Expected settings among {', '.join(DEFAULTS)}, got “{str(min(unknown))[:40]}”; leave it out."
             )
-        told = DEFAULTS | settings
-        spec = find_spec(_text(told["model"], "model"), self.specs)
+        spec = find_spec(_text((DEFAULTS | settings)["model"], "model"), self.specs)
+        own = drawing_sampling(spec)
+        told = DEFAULTS | {"temperature": own.temperature, "guidance": own.guidance} | settings
         samples = whole_number(told["samples"], "number of samples")
         if samples > MOST_SAMPLES:
             raise UserError(f"Expected at most {MOST_SAMPLES:,} samples, got {samples:,}; ask for fewer.")

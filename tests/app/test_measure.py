@@ -11,6 +11,7 @@ import pytest
 
 import app.measure.api
 from aia.intensity import Definition, Task
+from app.commands.console import chosen_sampling
 from app.commands.measuring import find_data
 from app.components.dataset import DataFiles
 from app.finetune.board import Watch
@@ -261,6 +262,17 @@ def test_settings_become_a_config_and_come_back(room):
     assert (asked.config.generation, asked.config.understanding, asked.config.seed) == (7, 0, 3)
     again = requests.ask(requests.describe(asked.config)).config
     assert again == asked.config
+
+
+@pytest.mark.parametrize(("model", "own"), [("tiny-janus", (0.5, 1.5)), ("janus-pro-7b", (1.0, 5.0))])
+def test_a_model_draws_in_its_own_way_unless_told(room, model, own):
+    requests, _ = room
+    drawn = requests.ask({"model": model, "task": "generation"}).config
+    assert (drawn.temperature, drawn.guidance) == own
+    told = requests.ask({"model": model, "task": "generation", "guidance": 2.0}).config
+    assert (told.temperature, told.guidance) == (own[0], 2.0)
+    by_command = chosen_sampling(find_spec(model), 3, None, 0.25)
+    assert (by_command.seed, by_command.temperature, by_command.guidance) == (3, 0.25, own[1])
 
 
 def test_a_text_of_ten_thousand_prompts_is_sampled_and_said(room, tmp_path):
