@@ -136,6 +136,17 @@ def test_own_prompts_are_checked_and_measured(open_page, tmp_path):
     expect(page.locator("#lens-measure-estimate")).to_contain_text("only drawing is measured")
 
 
+def test_a_chosen_model_brings_its_own_way_of_drawing(open_page):
+    page = open_page(f"?measure={EXAMPLE}", ready=READY)
+    page.get_by_role("button", name="Name, seed, sampling, weights").click()
+    guidance, temperature = (f"#lens-measure-{name} input" for name in ("guidance", "temperature"))
+    expect(page.locator(guidance)).to_have_value("1.5")
+    page.locator("#lens-measure-model input").click()
+    page.get_by_role("option", name="Janus-Pro 7B").click()
+    expect(page.locator(guidance)).to_have_value("5")
+    expect(page.locator(temperature)).to_have_value("1")
+
+
 def test_a_head_leads_to_look_closer(open_page):
     page = open_page()  # its capture is the newest of an answer
     page.get_by_role("tab", name="Measure").click()
