@@ -92,16 +92,22 @@ def layer_intensity(mass: torch.Tensor, rows: torch.Tensor, key_groups: Iterable
     wanted = [mass.shape[0], mass.shape[2]]
     if list(rows.shape) != wanted or rows.dtype != torch.bool:
         raise ValueError(f"expected rows as a bool mask of shape {wanted}, got {rows.dtype} {list(rows.shape)}")
-    return _mean_over_rows(mass, rows, sorted(group_index(group) for group in key_groups))
+    columns = sorted(group_index(group) for group in key_groups)
+    return _mean_over_rows(_sum_by_row(mass, columns)[:, None], rows)[:, 0]
 
 
-def _mean_over_rows(mass: torch.Tensor, rows: torch.Tensor, columns: list[int]) -> torch.Tensor:
-    """Mass [B, H, Q, columns or more] summed over these columns, its mean over heads and the rows that count: [B]."""
-    # Heads first: all three sums commute, and from here on tensors are H times smaller. No matrix product,
-    # because autocast would take it in half precision.
-    per_row = mass.mean(1)[..., columns].sum(-1)  # [B, Q]
-    count = rows.sum(1)
-    mean = per_row.masked_fill(~rows, 0).sum(1) / count.clamp(min=1)
+def _sum_by_row(mass: torch.Tensor, columns: list[int]) -> torch.Tensor:
+    """Mass [B, H, Q, columns or more] → its mean over heads, summed over these columns: [B, Q]."""
+    # Heads first: the sums commute, and from here on tensors are H times smaller. No matrix product, because autocast
+    # would take it in half precision; no list as an index, because a GPU would be waited for to copy it there.
+    means = mass.mean(1)
+    return sum((means[..., column] for column in columns[1:]), means[..., columns[0]])
+
+
+def _mean_over_rows(by_row: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """[B, L, Q] → mean over each sample's rows that count, bool [B, Q]: [B, L], NaN for a sample without any."""
+    count = rows.sum(1)[:, None]
+    mean = by_row.masked_fill(~rows[:, None], 0).sum(2) / count.clamp(min=1)
     return mean.masked_fill(count == 0, math.nan)
 
 
@@ -162,7 +168,8 @@ class SequenceProbe(Probe):
     def intensities(self, layers: int, definition: Definition) -> torch.Tensor:
         """Intensities [B, L] of the pass by one of its definitions, differentiable; see `layer_intensity`."""
         rows, columns = _recorded(self, self._counting), self._columns_of[definition]
-        return torch.stack([_mean_over_rows(self.layer_mass(layer), rows, columns) for layer in range(layers)], 1)
+        by_row = torch.stack([_sum_by_row(self.layer_mass(layer), columns) for layer in range(layers)], 1)
+        return _mean_over_rows(by_row, rows)
 
 
 def huber(gap: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:

@@ -203,6 +203,10 @@ class CaptureFormatError(ValueError):
     """A capture, or a file meant to be one, that breaks the format; one sentence says where."""
 
 
+class OtherVersion(CaptureFormatError):
+    """A capture that another version of AIA Lens wrote and can read: nothing is wrong with it."""
+
+
 class CaptureTooLarge(CaptureFormatError):
     """A capture of more than `MAX_UNCOMPRESSED_BYTES`: good to look at, but not to be kept."""
 
@@ -360,12 +364,11 @@ def read_array(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], na
 def parse_header(header: np.ndarray) -> dict[str, Any]:
     values = json.loads(header.tobytes(), parse_constant=_refuse_constant)
     _require(type(values) is dict, "a header of named fields", "something else")
-    version = values.get("format_version")
-    _require(
-        type(version) is int and version in (FORMAT_VERSION, ROUNDED_VERSION),
-        f"format version {FORMAT_VERSION} or {ROUNDED_VERSION}",
-        f"version {version}, written by another version of AIA Lens" if type(version) is int else "no version",
-    )
+    version, known = values.get("format_version"), (FORMAT_VERSION, ROUNDED_VERSION)
+    expected = f"format version {FORMAT_VERSION} or {ROUNDED_VERSION}"
+    _require(type(version) is int, expected, "no version")
+    if version not in known:
+        raise OtherVersion(_sentence(expected, f"version {version}, written by another version of AIA Lens"))
     _require(set(values) == set(_HEADER_FIELDS), f"the fields {', '.join(_HEADER_FIELDS)}", "others")
     return values
 

@@ -34,6 +34,7 @@ from backend.kept.captures import (
     CaptureFormatError,
     CaptureKey,
     CaptureTooLarge,
+    OtherVersion,
     capture_from_npz,
     capture_to_npz,
     open_archive,
@@ -219,6 +220,8 @@ class CaptureStore:
     def get(self, capture_id: str) -> Capture | None:
         """Return a capture, or None where there is none to be trusted; that entry is then removed.
 
+        One that another version of AIA Lens wrote is None as well, and stays for that version.
+
         Raises:
             UserError: not an id.
         """
@@ -233,6 +236,8 @@ class CaptureStore:
             if capture.id != capture_id:
                 raise _BadEntry("it holds another capture")
             return capture
+        except OtherVersion as error:
+            logger.info("Left capture %s in the store as it is: %s", capture_id, error)
         except (_BadEntry, CaptureFormatError) as error:
             logger.warning("Dropped capture %s from the store: %s", capture_id, error)
             self._drop(capture_id)
@@ -516,6 +521,8 @@ def _adopt_files(cache: diskcache.Cache, folder: Path) -> None:
         name = path.relative_to(folder).as_posix()
         try:
             adopted += _adopt(cache, name)
+        except OtherVersion as error:
+            logger.info("Left a file of the capture store as it is: %s", error)
         except (_BadEntry, CaptureFormatError) as error:
             logger.warning("Deleted a file of the capture store that holds no capture: %s", error)
             cache.disk.remove(name)

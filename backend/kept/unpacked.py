@@ -15,8 +15,8 @@ from backend.kept.store import CaptureStore
 MOST = 2  # the pair in front of a page
 NOT_THERE = "No capture “{}” is stored here; run its prompt again, or check the link."
 UNREADABLE = (
-    "Expected a capture that can be read, but this one is damaged or was written by another version of AIA Lens, and "
-    "is no longer kept; run its prompt again."
+    "Expected a capture that can be read, but this one is damaged or was written by another version of AIA Lens; run "
+    "its prompt again."
 )
 
 

@@ -158,8 +158,10 @@ def test_a_capture_of_another_version_is_said_to_be_one(client, engine, tmp_path
     members = unpack(file.read_bytes())
     header = members["header.npy"].replace(b'{"format_version": 1', b'{"format_version": 7', 1)
     file.write_bytes(pack({**members, "header.npy": header}))
+    changed = file.read_bytes()
     answer = client.get("/lens/closer/heads", params={"capture": capture.id})
     assert answer.status_code == 400 and "another version of AIA Lens" in answer.json()["error"]
+    assert file.read_bytes() == changed  # that version can still read it
 
 
 NOBODY = "f" * 24

@@ -28,6 +28,7 @@ from aia.intensity import GROUPS, Task
 from backend.interface import UserError
 from backend.kept.captures import Capture, CaptureKey, Sampling, capture_to_npz
 from backend.kept.store import CaptureStore, StoreFailed, StoreFull
+from tests.backend.test_captures import pack, unpack
 
 
 def make_capture(number: int = 0, queries: int = 20) -> Capture:
@@ -388,6 +389,20 @@ def test_a_damaged_database_is_set_aside_and_its_captures_taken_up_again(tmp_pat
     again.put(make_capture(9))
     assert len(again.ids()) == 4
     assert again.size_bytes() > 4 * 0.9 * len(capture_to_npz(captures[0]))
+
+
+def test_what_another_version_wrote_is_left_to_it_even_where_the_database_is_lost(store):
+    store.put(capture := make_capture())
+    (file,) = value_files(store)
+    members = unpack(file.read_bytes())
+    header = members["header.npy"].replace(b'{"format_version": 1', b'{"format_version": 7', 1)
+    file.write_bytes(newer := pack({**members, "header.npy": header}))
+    assert store.get(capture.id) is None and file.read_bytes() == newer
+    store.close()
+    (store._folder / "cache.db").write_bytes(b"no database" * 1000)
+    again = CaptureStore(store._folder)
+    assert again.ids() == [] and file.read_bytes() == newer
+    again.close()
 
 
 def test_a_store_says_that_it_was_mended_and_only_then(store):
