@@ -1,7 +1,7 @@
 """A process that has imported PyTorch and started no thread: what tests fork, they fork from it.
 
-A fork takes one thread along, and whatever locks the others held: trainers forked from the test process itself hung now
-and then. Knows nothing of what runs in the forked processes: functions of modules, by name, with arguments of JSON.
+A fork takes one thread along, and whatever locks the others held; the test process has many by the time it would fork.
+Knows nothing of what runs in the forked processes: functions of modules, by name, with arguments of JSON.
 
     the test  --request, descriptors-->  this process  --fork-->  a minder  --fork-->  the function
               <------------------ number, then exit code ---------
