@@ -214,6 +214,7 @@ def test_a_permalink_in_a_new_tab_and_a_reload_show_the_capture(open_page):
     page.get_by_role("button", name="Sampling, seed, weights").click()
     page.fill("#lens-seed input", "41")
     draw(page, "a blue star")
+    assert "seed 41" in text(page, ".lens-facts")
     choose_definition(page, "training")
     shown, curve, picture = drawn(page), line(page), page.get_attribute(".lens-pic img", "src")
     other = open_page("?" + page.url.split("?")[1])
