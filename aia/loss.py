@@ -101,7 +101,7 @@ def _sum_by_row(mass: torch.Tensor, columns: list[int]) -> torch.Tensor:
     # Heads first: the sums commute, and from here on tensors are H times smaller. No matrix product, because autocast
     # would take it in half precision; no list as an index, because a GPU would be waited for to copy it there.
     means = mass.mean(1)
-    return sum((means[..., column] for column in columns[1:]), means[..., columns[0]])
+    return sum((means[..., column] for column in columns), torch.zeros_like(means[..., 0]))
 
 
 def _mean_over_rows(by_row: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

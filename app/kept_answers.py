@@ -2,7 +2,8 @@
 
 Gradio writes the page anew for every visit (half a megabyte, some 30 ms) and sends it as it is; scripts it compresses
 for every visitor. Pure ASGI, innermost: who asks and what they may was settled before. Where the page hangs on who is
-logged in, it is not kept. Knows no content.
+logged in, it is not kept. What is kept is made from nothing but its key: no other header and no query of a stranger's
+first request gets into what all others are shown. Knows no content.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ PAGE = re.compile(r"/|/config/?")
 FILES = re.compile(r"/(assets|static|svelte)/.+\.(js|css|svg)|/theme\.css|/lens/plotly[^/]*\.js")
 MOST_BYTES = 32 * 2**20  # of all kept answers; what was not asked for longest goes first
 LARGEST_BYTES = 8 * 2**20  # of one, before it is compressed
+LONGEST_ADDRESS = 300  # of a header that the page hangs on
 SMALLEST_BYTES = 500  # that are worth compressing
 QUALITY = 6  # of brotli: 5 MB take half a second, once
 ADDRESS = ("host", "x-forwarded-host", "x-forwarded-proto")  # what the page's own address is made of
@@ -55,7 +57,7 @@ class KeptAnswers:
         answer = self._find(key)
         if answer is None:
             caught = _Caught()
-            await self.app(scope, receive, caught.send)
+            await self.app(_without_the_rest(scope), receive, caught.send)
             if not caught.is_same_for_all:
                 return await caught.pass_on(send)
             answer = await run_in_threadpool(compress, caught, key[0])
@@ -70,9 +72,9 @@ class KeptAnswers:
         encoding = next((e for e in ("br", "gzip") if e in headers.get("accept-encoding", "")), "")
         if PAGE.fullmatch(path):
             app = scope["app"]
-            if app.auth is not None or app.auth_dependency is not None or b"deep_link" in scope["query_string"]:
+            about = tuple(headers.get(name, "") for name in ADDRESS)
+            if app.auth is not None or app.auth_dependency is not None or max(map(len, about)) > LONGEST_ADDRESS:
                 return None
-            about = tuple(headers.get(name, "")[:300] for name in ADDRESS)
             return encoding, path, scope["scheme"], scope.get("root_path", ""), *about
         if FILES.fullmatch(path) and encoding and not any(name in headers for name in CONDITIONS):
             return encoding, path
@@ -92,6 +94,13 @@ class KeptAnswers:
             self._bytes += len(answer.body)
             while self._bytes > MOST_BYTES:
                 self._bytes -= len(self._kept.popitem(last=False)[1].body)
+
+
+def _without_the_rest(scope: Scope) -> Scope:
+    """The request as far as its key tells it: Gradio takes more of the page's address from headers and the query."""
+    headers = Headers(scope=scope)
+    told = [(name.encode(), headers[name].encode("latin-1")) for name in ADDRESS if name in headers]
+    return {**scope, "query_string": b"", "headers": told}
 
 
 class _Caught:

@@ -24,7 +24,7 @@ class Served:
     """A server that counts what it makes."""
 
     def __init__(self):
-        self.made, self.headers, self.status = [], {}, 200
+        self.made, self.told, self.headers, self.status = [], [], {}, 200
         paths = ("/", "/config", "/theme.css", "/assets/a.js", "/assets/b.png", "/lens/run", "/lens/plotly-7.min.js")
         app = Starlette(routes=[Route(p, self.answer) for p in paths], middleware=[Middleware(KeptAnswers)])
         app.auth, app.auth_dependency = None, None
@@ -32,6 +32,7 @@ class Served:
 
     def answer(self, request):
         self.made.append(request.url.path)
+        self.told.append((request.url.query, dict(request.headers)))
         return PlainTextResponse(page_of(request.headers["host"]), self.status, self.headers)
 
     def get(self, path="/", **headers):
@@ -75,7 +76,29 @@ def test_scripts_are_kept_whatever_the_address(served, path):
     assert len(served.made) == 3  # these go through
 
 
-@pytest.mark.parametrize("path", ["/lens/run", "/assets/b.png", "/nothing", "/?deep_link=x"])
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/?page=other&all_endpoints=1", {}),
+        ("/?deep%5Flink=x", {}),
+        ("/config?deep_link=x", {}),
+        ("/", {"x-gradio-server": "https://evil.example", "cookie": "a=b", "accept-language": "x"}),
+    ],
+)
+def test_nothing_of_a_strangers_first_request_gets_into_the_page(served, path, headers):
+    served.get(path, **headers)
+    (told,) = served.told
+    assert told == ("", {"host": "testserver"})
+    assert served.get(path.partition("?")[0]).text == page_of("testserver") and len(served.made) == 1
+
+
+def test_an_address_of_any_length_is_not_kept(served):
+    for _ in "ab":
+        served.get(**{"x-forwarded-host": "a" * 301})
+    assert len(served.made) == 2
+
+
+@pytest.mark.parametrize("path", ["/lens/run", "/assets/b.png", "/nothing"])
 def test_everything_else_goes_through(served, path):
     answers = [served.get(path) for _ in "ab"]
     assert len(served.made) == (0 if path == "/nothing" else 2) and "content-encoding" not in answers[0].headers
