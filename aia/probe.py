@@ -4,8 +4,9 @@ Owns an attention function for transformers' `AttentionInterface` and the `Probe
 forward pass and collects masses from its layers. Does not know any model family, what the groups
 mean, nor which rows a definition of intensity wants. Paper: arXiv 2511.22663, Eq. 1, before its sums.
 
-Three ways to the same numbers. `rows="all"` appends one 0/1 column per group to V, so that fused
-attention itself returns softmax(QKᵀ)·indicator: differentiable, and no Q·K map ever exists.
+Several ways to the same numbers. `rows="all"` appends one 0/1 column per group to V, so that fused
+attention itself returns softmax(QKᵀ)·indicator: differentiable, and no Q·K map ever exists. A single group that
+is the beginning of its sequences, as a prompt is, needs no column on a CPU (`aia.blocks`).
 `rows="last"` (or a slice) runs plain fused attention and computes the scores of those rows beside it;
 where gradients are wanted, a second fused attention of those rows, to the 0/1 columns alone, does. Decoding
 in half precision keeps the queries of its steps and computes their scores many steps at a time: a GPU spends
@@ -20,6 +21,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from aia.blocks import attend_in_blocks, can_attend_in_blocks
 from aia.fused import attend_with_columns
 from aia.intensity import GROUPS, PAD_GROUP
 from aia.knockout import Knockout
@@ -31,6 +33,7 @@ ATTENTION_NAME = "aia_probe"
 # because on a small model summing layer by layer would cost more than the attention itself.
 _WAITING_WEIGHTS = 2**22
 _WAITING_STEPS = 64  # whose queries wait at most
+_SHORTEST_IN_BLOCKS = 256  # tokens; below, three calls for one cost more than a wider value
 
 
 def install(model: PreTrainedModel, config_name: str = "text_config") -> None:
@@ -255,9 +258,13 @@ class Probe:
             if learned is not None and learned.requires_grad:
                 raise ValueError("gradients of an attention mask or position bias are not supported; detach it")
         if not self._pass:
-            self._pass = {"columns": self._columns(key, value.dtype)}
+            self._pass = {"columns": self._columns(key, value.dtype), "splits": self._splits(query, key)}
         if kwargs.get("scaling") is None:
             kwargs["scaling"] = query.shape[-1] ** -0.5  # that of the width before columns are added
+        splits = self._pass["splits"]
+        if splits and can_attend_in_blocks(query, key, value) and _is_plainly_causal(module, mask, **kwargs):
+            output, mass = attend_in_blocks(query, *_repeat_heads(query, key, value), splits, kwargs["scaling"])
+            return output, mass[..., None]
 
         def attend(query, key, value):
             return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
@@ -415,6 +422,15 @@ class Probe:
         indicator = self._indicator(dtype, key.device)
         return functional.pad(indicator, (0, 0, 0, key.shape[2] - indicator.shape[1]))[:, None]
 
+    def _splits(self, query: torch.Tensor, key: torch.Tensor) -> list[int] | None:
+        """How many keys of each sample are in the only group, if these are its first ones and worth a block."""
+        if self._count != 1 or not key.shape[2] == self._known >= _SHORTEST_IN_BLOCKS:
+            return None
+        counted = torch.cat(self._groups, 1) == 0
+        first = counted.cumprod(1)
+        splits = first.sum(1).tolist()
+        return splits if bool((first == counted).all()) and 0 < min(splits) <= max(splits) < self._known else None
+
     def _recorded_layers(self) -> list[int]:
         if not self._masses:
             raise ValueError("no pass was recorded: hand the probe to a forward pass (probe=) of an installed model")
@@ -443,6 +459,19 @@ def _check_cross(cross: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
 def _refuse_position_bias(position_bias: torch.Tensor | None) -> None:
     if position_bias is not None:
         raise ValueError('position_bias is supported with rows="all" only')
+
+
+def _is_plainly_causal(module: torch.nn.Module, mask: torch.Tensor | None, **kwargs) -> bool:
+    """Whether a layer attends to everything before a row and to nothing else, and drops nothing of it."""
+    causal = kwargs.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    return causal and mask is None and not kwargs.get("dropout") and kwargs.get("position_bias") is None
+
+
+def _repeat_heads(query: torch.Tensor, *shared: torch.Tensor) -> list[torch.Tensor]:
+    """Keys and values [B, H or fewer, K, D] for every head of the query."""
+    times = query.shape[1] // shared[0].shape[1]
+    return [tensor if times == 1 else tensor.repeat_interleave(times, 1) for tensor in shared]
 
 
 def _share_rows(mask: torch.Tensor | None, causal: bool, query: torch.Tensor, key: torch.Tensor, rows: slice) -> dict:

@@ -3,13 +3,15 @@
     python -m tests.benchmarks.training [ROUNDS]
 
 A step is forward and backward from fresh gradients, without an optimizer step, which is the same for all. The
-model is a random Llama of 8 layers × 512 (8 heads) in float32 on one thread, batch 2; on a GPU one of
-Janus-Pro-7B's size in bfloat16, batch 1. Its head has 4,096 entries, about the share of the model that
-Janus-Pro's two heads have of theirs, and next-token prediction counts at the answer's or the image's tokens.
+model is a random Llama of 8 layers × 512 (8 heads) in float32, batch 2; on a GPU one of Janus-Pro-7B's size in
+bfloat16, batch 1. Its head has 4,096 entries, about the share of the model that
+Janus-Pro's two heads have of theirs; it is computed, and next-token prediction counts, at the answer's or the image's
+tokens, as the trainer here does it (`backend/families/training.py`), whichever way attention goes.
 
 The three ways take turns in one process, each round starting with another, so that a slow moment of the machine
-hits all alike; ratios are taken round by round. On a CPU seconds are those of the process (user and system), so
-that waiting for other work on the machine does not count. Before the clock runs, losses and gradients are compared.
+hits all alike; ratios are taken round by round. A CPU works on as many threads as it has cores, by the clock on the
+wall; with OMP_NUM_THREADS=1 on one, by the seconds of the process, so that waiting for other work on the machine does
+not count. Before the clock runs, losses and gradients are compared.
 
 Peak memory is what one step adds to a process that has loaded the model. On a CPU each way has a fresh process
 (Linux only) and its resident memory is read from the kernel, so all kinds of memory count; glibc is told to hand
@@ -32,8 +34,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from aia.batch import NO_LABEL
 from aia.intensity import KEY_GROUPS, Definition, Group, Task, group_index
 from aia.loss import LOSS_WEIGHTS, SequenceProbe, aia_loss, combine_losses, query_rows
 from aia.probe import ATTENTION_NAME, install
@@ -90,7 +94,7 @@ def compare_training_steps(
     `progress(what, done, total)` is called as rounds pass. A way that the free memory does not allow has only
     {"skipped": reason}.
     """
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    use_cores()
     size = GPU_SIZE if torch.cuda.is_available() else CPU_SIZE
     model = make_model(size)
     rows = [compare_length(model, size, Task(task), length, rounds, progress) for task, length in lengths]
@@ -152,7 +156,7 @@ def summarise(way: str, seconds: dict[str, list[float]], peaks: dict[str, float]
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences of one task: ids, groups and labels [B, K]; labels are -100 where no token is to be predicted."""
+    """Sequences of one task: ids, groups and labels [B, K]; labels are NO_LABEL where no token is to be predicted."""
 
     task: Task
     ids: torch.Tensor
@@ -180,7 +184,7 @@ def make_batch(size: Size, task: Task, length: int) -> Batch:
         order = [Group.BOS, Group.BOI, *image, Group.EOI, *prompt] + [Group.GENERATED] * ANSWER_TOKENS
     groups = torch.tensor([[group_index(group) for group in order]] * size.batch)
     ids = torch.randint(4096, groups.shape, generator=torch.Generator().manual_seed(0))
-    labels = ids.masked_fill(groups != group_index(Group.GENERATED), -100)
+    labels = ids.masked_fill(groups != group_index(Group.GENERATED), NO_LABEL)
     return Batch(task, *(tensor.to(size.device) for tensor in (ids, groups, labels)))
 
 
@@ -194,13 +198,20 @@ def step(model, batch: Batch, way: str) -> float:
 
 def ntp_loss(model, batch: Batch) -> torch.Tensor:
     """Next-token prediction on fused attention."""
-    return model(input_ids=batch.ids, labels=batch.labels, use_cache=False).loss
+    return cross_entropy(model, batch, model.model(batch.ids, use_cache=False))
+
+
+def cross_entropy(model, batch: Batch, output) -> torch.Tensor:
+    """Of the tokens that are to be predicted, from the hidden states of the tokens before them."""
+    next_ids = batch.labels[:, 1:]
+    wanted = next_ids != NO_LABEL
+    return functional.cross_entropy(model.lm_head(output.last_hidden_state[:, :-1][wanted]).float(), next_ids[wanted])
 
 
 def loss_with_probe(model, batch: Batch) -> torch.Tensor:
     """Ours: L_NTP + λ·L_AIA, the intensities from a probe."""
     probe = SequenceProbe(batch.groups, batch.task, (DEFINITION,))
-    ntp = model(input_ids=batch.ids, labels=batch.labels, use_cache=False, probe=probe).loss
+    ntp = cross_entropy(model, batch, model.model(batch.ids, use_cache=False, probe=probe))
     layers = model.config.num_hidden_layers
     found = probe.intensities(layers, DEFINITION)
     aia = aia_loss(found, *targets(layers).as_arrays(batch.task))
@@ -211,7 +222,7 @@ def loss_with_maps(model, batch: Batch) -> torch.Tensor:
     """The same loss as it is usually written: eager attention's maps, cut out and summed layer by layer and sample
     by sample, with torch's Huber."""
     model.set_attn_implementation("eager")
-    output = model(input_ids=batch.ids, labels=batch.labels, use_cache=False, output_attentions=True)
+    output = model.model(batch.ids, use_cache=False, output_attentions=True)
     model.set_attn_implementation(ATTENTION_NAME)
     target, delta = targets(model.config.num_hidden_layers).as_arrays(batch.task)
     spans = [spans_of(groups, batch.task) for groups in batch.groups]
@@ -221,7 +232,7 @@ def loss_with_maps(model, batch: Batch) -> torch.Tensor:
         for sample, (rows, keys) in enumerate(spans):
             found = maps[sample, :, rows, keys].float().sum(-1).mean()
             aia = aia + criterion(found, found.new_tensor(float(target[layer])))
-    return output.loss + WEIGHTS.of(batch.task) * aia / (len(output.attentions) * len(spans))
+    return cross_entropy(model, batch, output) + WEIGHTS.of(batch.task) * aia / (len(output.attentions) * len(spans))
 
 
 def spans_of(groups: torch.Tensor, task: Task) -> tuple[slice, slice]:
@@ -242,12 +253,18 @@ def targets(layers: int):
 # --- measuring ------------------------------------------------------------------------------
 
 
+def use_cores() -> None:
+    """Work on OMP_NUM_THREADS threads, else on every core."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()))
+
+
 def time_step(model, batch: Batch, way: str) -> float:
     """Seconds of one step."""
     if not batch.ids.is_cuda:
-        started = time.process_time()
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+        started = clock()
         step(model, batch, way)
-        return time.process_time() - started
+        return clock() - started
     torch.cuda.synchronize()
     started = time.perf_counter()
     step(model, batch, way)
@@ -307,7 +324,7 @@ def peak_memory_mib(model, size: Size, batch: Batch, way: str) -> float:
 
 def print_peak(task: Task, length: int, way: str) -> None:
     """One step in this process; prints how much its peak memory rose above the loaded model's, in MiB."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    use_cores()
     model = make_model(CPU_SIZE)
     step(model, make_batch(CPU_SIZE, task, IMAGE_TOKENS + 200), NTP_ONLY)  # libraries' own buffers are there
     model.zero_grad(set_to_none=True)
