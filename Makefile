@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Passive waiting keeps PyTorch's threads from spinning against each other on small machines.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: app test lint chromium clean
+.PHONY: app test lint chromium space clean
 
 app: $(VENV)/.installed
 	$(BIN)/python app.py
@@ -31,6 +31,14 @@ $(VENV)/.test-installed: $(VENV)/.installed tests/requirements.txt
 
 chromium:
 	@sh tests/browser/find_chromium.sh
+
+# make space SPACE=you/aia-lens, once `.venv/bin/hf auth login` knows you. What is committed goes up as files, not by
+# git push: the Hub refuses pushes with pictures and weights that are not in its own storage.
+space: $(VENV)/.installed
+	@test -n "$(SPACE)" || { echo "Expected the Space to upload to: make space SPACE=you/aia-lens" >&2; exit 1; }
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && git archive HEAD | tar -x -C "$$folder" && \
+	  $(BIN)/hf repos create "$(SPACE)" --type space --sdk gradio --exist-ok && \
+	  $(BIN)/hf upload "$(SPACE)" "$$folder" . --type space --delete "*" --commit-message "$$(git log -1 --format=%s)"
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
