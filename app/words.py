@@ -55,15 +55,15 @@ def describe_curve(intensity: np.ndarray, task: Task) -> str:
     )
 
 
-def describe_run(capture: Capture, cached: bool, saved: bool) -> str:
-    """The line of small facts, such as "0.4 s · seed 0 · saved"."""
+def describe_run(capture: Capture, cached: bool, saved: bool | None) -> str:
+    """The line of small facts, such as "0.4 s · seed 0 · saved"; None where it is not known yet."""
     facts = [format_seconds(capture.seconds)]
     if cached:
         facts = ["from the store", f"first made in {facts[0]}"]
     facts.append(describe_choice(capture))
     if capture.key.adapter:
         facts.append(describe_adapter(capture.key.adapter))
-    if not cached:
+    if not cached and saved is not None:
         facts.append("saved" if saved else "not saved")
     return " · ".join(facts)
 

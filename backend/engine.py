@@ -18,8 +18,20 @@ from PIL import Image
 from aia.intensity import Task
 from backend.background.room import MADE_ROOM, Room
 from backend.families import load_model
-from backend.interface import CancelFlag, Event, Finished, Looks, Notice, Preparing, UnifiedModel, UserError, Waiting
+from backend.interface import (
+    CancelFlag,
+    Computed,
+    Event,
+    Finished,
+    Looks,
+    Notice,
+    Preparing,
+    UnifiedModel,
+    UserError,
+    Waiting,
+)
 from backend.kept.captures import Capture, CaptureKey, Sampling
+from backend.kept.keeping import Keeping
 from backend.kept.store import CaptureStore
 from backend.kept.unpacked import Unpacked
 from backend.models.downloads import at_hand, bring_here, fetched
@@ -108,6 +120,7 @@ class Engine:
         self.unpacked = Unpacked(store)
         self.queue = queue or FairQueue()
         self.closing = Closing()
+        self._keeping = Keeping()
         self._lock = threading.Lock()
         self._loaded: UnifiedModel | None = None
         self._source: tuple[ModelSpec, Precision] | None = None  # of what is loaded
@@ -167,11 +180,14 @@ class Engine:
     def close(self, grace_seconds: float) -> None:
         """Begin nothing new; let what is at work end, for so long, then stop it between two tokens; close the store."""
         self.closing.begun.set()
-        _wait_until(lambda: not self.queue.length, grace_seconds)
+        _wait_until(self._is_idle, grace_seconds)
         self.closing.over.set()
         self.queue.look()
-        _wait_until(lambda: not self.queue.length, LAST_SECONDS)
+        _wait_until(self._is_idle, LAST_SECONDS)
         self.store.close()
+
+    def _is_idle(self) -> bool:
+        return not self.queue.length and not self._keeping.busy
 
     def _let_go(self) -> None:
         self._loaded = self._source = self._ready = None
@@ -320,10 +336,15 @@ class Engine:
             for event in self._run_in_turn(wanted, prompt, cancel, ticket, make_key, start):
                 if isinstance(event, Finished):
                     finished = event
+                    if not event.cached:
+                        self._keeping.begin(event.capture.key.id)
                 else:
                     yield event
-        if finished is not None:
-            yield finished  # whoever looks at it now holds nobody up
+        if finished is None:
+            return
+        if not finished.cached:  # the disk and whoever looks at it hold nobody up any more
+            yield from self._show_and_keep(finished.capture)
+        yield finished
 
     def _known(self, wanted: Wanted, prompt: str, make_key) -> list[Event]:
         """What the store has of the model as it is loaded: that takes no turn, so nobody waits for it. Else nothing."""
@@ -355,22 +376,26 @@ class Engine:
             unknown = loaded.unknown_words(prompt)
             if unknown:
                 yield Notice(say_unknown(loaded.name, unknown))
-            stored = self.store.computed(make_key(loaded).id)
+            key = make_key(loaded)
+            self._keeping.wait(key.id)
+            stored = self.store.computed(key.id)
             if stored is None:
                 if wanted.task == Task.GENERATION:
                     self._room.check_drawing(wanted.spec, wanted.size)
-                yield from self._compute(lambda: start(loaded))
+                yield from start(loaded)
                 return
         ticket.work = "stored"  # so that the next ones' expected wait is not taken from it
         yield Finished(stored, cached=True)
 
-    def _compute(self, start) -> Iterator[Event]:
-        for event in start():
-            if isinstance(event, Finished):
-                notice = self._keep(event.capture)
-                if notice:
-                    yield notice
-            yield event
+    def _show_and_keep(self, capture: Capture) -> Iterator[Event]:
+        """Whoever asked sees it before it is written; it is kept even if that is all they wanted."""
+        with self._keeping.until_kept(capture.key.id):
+            try:
+                yield Computed(capture)
+            finally:
+                notice = self._keep(capture)
+        if notice:
+            yield notice
 
     def _keep(self, capture: Capture) -> Notice | None:
         """Store a capture; a full disk costs the permalink, not the result."""

@@ -69,6 +69,13 @@ class PictureGrown:
 
 
 @dataclass(frozen=True)
+class Computed:
+    """The result, before it is written to the disk; `Finished` follows."""
+
+    capture: Capture
+
+
+@dataclass(frozen=True)
 class Finished:
     """The result. `cached` says that it came from the store and no model ran."""
 
@@ -89,7 +96,7 @@ class Looks:
     drawn: np.ndarray | None = None
 
 
-Event = Notice | Waiting | Preparing | TextGrown | PictureGrown | Finished
+Event = Notice | Waiting | Preparing | TextGrown | PictureGrown | Computed | Finished
 
 
 class CancelFlag(Protocol):

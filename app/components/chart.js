@@ -5,6 +5,7 @@ const pills = element.querySelector(".lens-pills");
 const actions = element.querySelector(".lens-actions");
 let view = null;
 let chosen = null;
+let drawing = null; // the curve on its way
 
 const part = (name) => element.querySelector(name);
 const current = () => view.alternatives.find((a) => a.name === chosen);
@@ -17,8 +18,17 @@ function show(next) {
   part("h2").textContent = view.title;
   part(".lens-sub").textContent = view.subtitle;
   drawPills();
-  drawActions();
+  actions.inert = view.pending; // what is there belongs to the one before
+  if (!view.pending) drawActions();
   choose(chosen);
+}
+
+// The curve is there as soon as it is computed; its link and its files are once it is kept.
+function keep({ link, downloads }) {
+  view = { ...view, link, downloads, pending: false };
+  actions.inert = false;
+  drawActions();
+  finish();
 }
 
 function drawPills() {
@@ -55,10 +65,20 @@ function choose(name) {
   part(".lens-says").textContent = sentence;
   part(".lens-explains").textContent = explanation;
   plot.setAttribute("aria-label", sentence);
+  const first = !card.dataset.curve;
+  drawing = draw().catch(console.error);
+  if (!view.pending) finish(first);
+}
+
+// Tell the address and the cards below. They wait for the curve, but not when the page opens.
+function finish(first = false) {
   remember();
-  const first = !card.dataset.drawn, drawing = draw().catch(console.error);
+  const name = chosen;
+  drawing.then(() => {
+    card.dataset.drawn = view.link.capture + ":" + chosen; // tests wait for this
+    if (!first && name === chosen) showBelow();
+  });
   if (first) showBelow();
-  else drawing.then(() => name === chosen && showBelow()); // the curve does not wait for what is looked at closer
 }
 
 function showBelow() {
@@ -112,7 +132,7 @@ function figure() {
 
 async function draw() {
   await lens.paint(plot, figure());
-  card.dataset.drawn = view.link.capture + ":" + chosen; // tests and screen readers wait for this
+  card.dataset.curve = 1 + Number(card.dataset.curve || 0); // how often it was drawn
 }
 
 function drawActions() {
@@ -129,6 +149,7 @@ function drawActions() {
 lens.plotly().catch(console.error); // start loading while the server still answers
 lens.closer.onSet((keys) => keys.includes("head") && markHead());
 lens.cards.curve = show;
+lens.cards.keptCurve = keep;
 watch("value", () => show(props.value));
 lens.onTheme(() => view && draw());
 show(props.value);

@@ -47,6 +47,17 @@ class ChartView:
     downloads: tuple[Download, ...] = ()
     png_name: str = "chart.png"
     task: str = ""  # what was done, for the cards below
+    pending: bool = False  # link and downloads come a moment later, as `Kept`
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the cards learn of a result once it is kept: the chart's link and files, the line of facts, new notices."""
+
+    link: dict[str, str]
+    downloads: tuple[Download, ...]
+    facts: str
+    notices: tuple[str, ...] = ()
 
 
 class ChartCard(gr.HTML):

@@ -21,7 +21,7 @@ function draw(view) {
   const title = view.task === "understanding" ? "Answer" : "Drawing";
   card.dataset.task = view.task;
   part("h2").textContent = title;
-  part(".lens-facts").textContent = view.state === "running" ? (view.stage || "running") + " …" : view.facts;
+  drawWords(view);
   part(".lens-prompt").textContent = view.prompt;
   picture.hidden = !view.picture;
   if (view.picture) picture.src = view.picture;
@@ -29,8 +29,12 @@ function draw(view) {
   drawProgress(view.progress);
   drawChips(view);
   part(".lens-hint").textContent = view.hint;
-  part(".lens-notices").replaceChildren(...view.notices.map((text) => textNode("p", text)));
   pin(view, -1);
+}
+
+function drawWords(view) {
+  part(".lens-facts").textContent = view.state === "running" ? (view.stage || "running") + " …" : view.facts;
+  part(".lens-notices").replaceChildren(...view.notices.map((text) => textNode("p", text)));
 }
 
 function drawProgress(share) {
@@ -86,6 +90,13 @@ function textNode(tag, text) {
   return node;
 }
 
+// A result is shown before it is kept.
+function tell({ facts, notices }) {
+  shown = { ...shown, facts, notices };
+  drawWords(shown);
+}
+
 lens.cards.result = show;
+lens.cards.keptResult = tell;
 watch("value", () => show(props.value));
 show(props.value);

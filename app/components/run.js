@@ -5,34 +5,37 @@ Object.assign(
     const STOPPED = "Stopped; the result below is the one before.";
     const LOST = "Expected a result from the server, got none; check that it is running, then try again.";
     const cards = {}; // what shows a view of that name: each card puts itself here
-    let running = null; // what can stop the run of this page
+    let running = null; // the run of this page: what can stop it, and whether its result is shown already
 
     async function run(values) {
-      if (running) return;
-      running = new AbortController();
+      if (running && !running.shown) return;
+      stop(); // a result that is shown is kept, whether or not somebody waits for that
+      const own = (running = new AbortController());
       markRunning();
       try {
-        await follow(values, running.signal);
+        await follow(values, own);
       } catch (error) {
-        const stopped = running.signal.aborted;
+        const stopped = own.signal.aborted;
+        if (stopped && own.shown) return;
         if (!stopped) console.warn(error);
         cards.result({ state: stopped ? "stopped" : "failed", message: stopped ? STOPPED : LOST });
       } finally {
-        running = null;
+        if (running === own) running = null;
       }
     }
 
     const stop = () => running && running.abort();
 
     // Shows every update of one run; throws when none of them was the last.
-    async function follow(values, signal) {
-      let state = "running";
-      for await (const line of lines((await post(values, signal)).body)) {
+    async function follow(values, own) {
+      let over = false;
+      for await (const line of lines((await post(values, own.signal)).body)) {
         const update = JSON.parse(line);
         show(update);
-        state = update.result.state;
+        own.shown ||= Boolean(update.curve);
+        over = Boolean(update.kept) || update.result.state === "failed";
       }
-      if (state === "running") throw new Error("the connection ended before the run");
+      if (!over) throw new Error("the connection ended before the run");
     }
 
     // Previews stay here: the server has the pictures.
@@ -53,10 +56,11 @@ Object.assign(
       }
     }
 
-    function show({ result, curve, state }) {
+    function show({ result, curve, state, kept }) {
       if (curve) cards.curve(curve);
       if (state) document.querySelector("#lens-state .lens-words").textContent = state;
-      cards.result(result);
+      if (result) cards.result(result);
+      if (kept) for (const card of [cards.keptResult, cards.keptCurve]) card(kept);
     }
 
     // The result card shows at once that a run was asked for, before the server answers.

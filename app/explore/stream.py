@@ -19,7 +19,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import StreamingResponse
 
 from aia.intensity import Task
-from app.components.chart import ChartView
+from app.components.chart import ChartView, Kept
 from app.components.picture import PictureChoice
 from app.components.result import ResultView, State
 from app.explore import views
@@ -27,10 +27,11 @@ from app.explore.form import Request, parse_request
 from app.explore.samples import Samples
 from app.guard.uploads import find_upload
 from app.lines import Lines, read_body, respond_with
-from app.words import BROKEN, describe_preparing, describe_waiting
+from app.words import BROKEN, describe_preparing, describe_run, describe_waiting
 from backend.engine import Engine
 from backend.interface import (
     Cancelled,
+    Computed,
     Event,
     Finished,
     Notice,
@@ -40,6 +41,7 @@ from backend.interface import (
     UserError,
     Waiting,
 )
+from backend.kept.captures import Capture
 from backend.pictures import load_picture
 
 logger = logging.getLogger(__name__)
@@ -49,11 +51,15 @@ UPDATE_SECONDS = 0.25  # between two updates of a growing result; each costs the
 
 @dataclass(frozen=True)
 class Update:
-    """What the page shows next. `curve` and `state`, the header's line on the model, come with the result."""
+    """What the page shows next: the result card as it grows, at last with the curve and the header's line on the model.
 
-    result: ResultView
+    Then, in an update of its own, what the cards learn once the result is kept: a curve need not wait for the disk.
+    """
+
+    result: ResultView | None = None
     curve: ChartView | None = None
     state: str = ""
+    kept: Kept | None = None
 
     def to_line(self) -> bytes:
         return json.dumps(self, default=vars).encode() + b"\n"
@@ -86,7 +92,7 @@ class Stream:
     # --- a run ---
 
     def updates(self, asked: Request, flag: threading.Event) -> Iterator[Update]:
-        """Ask or draw: the result card as it grows, then the result and its curve at once.
+        """Ask or draw: the result card as it grows, then the result with its curve, then what is known once kept.
 
         What ends a run early becomes the last update.
         """
@@ -106,12 +112,16 @@ class Stream:
             picture = load_choice(asked.picture, self._engine, self._samples)
             growing = replace(growing, picture=views.preview_url(picture))
         told = time.monotonic()  # a short answer comes whole: an update costs as much as a token or two
+        shown = False
         for event in self._start(asked, picture, flag):
-            if isinstance(event, Finished):
-                yield self._finish(event, growing.notices)
-                return
             growing = grow(growing, event)
-            if isinstance(event, Waiting) or time.monotonic() - told >= UPDATE_SECONDS:
+            if isinstance(event, Computed | Finished):
+                if not shown:
+                    yield self._show(event.capture, isinstance(event, Finished), growing.notices)
+                if isinstance(event, Finished):
+                    yield self._tell_kept(event, growing.notices)
+                shown = True
+            elif not shown and (isinstance(event, Waiting) or time.monotonic() - told >= UPDATE_SECONDS):
                 told = time.monotonic()
                 yield Update(growing)
 
@@ -121,10 +131,14 @@ class Stream:
             return self._engine.understand(asked.model, picture, asked.words, *how)
         return self._engine.generate(asked.model, asked.words, *how)
 
-    def _finish(self, event: Finished, notices: tuple[str, ...]) -> Update:
+    def _show(self, capture: Capture, cached: bool, notices: tuple[str, ...]) -> Update:
+        result = views.finished_view(capture, cached, None, notices)
+        return Update(result, views.curve_view(capture, pending=True), self._engine.state())
+
+    def _tell_kept(self, event: Finished, notices: tuple[str, ...]) -> Update:
         link = self._engine.link(event.capture)
-        result = views.finished_view(event.capture, event.cached, link is not None, notices)
-        return Update(result, views.curve_view(event.capture, link=link), self._engine.state())
+        facts = describe_run(event.capture, event.cached, link is not None)
+        return Update(kept=Kept(views.query_of(link), views.make_downloads(event.capture), facts, notices))
 
 
 def grow(view: ResultView, event: Event) -> ResultView:

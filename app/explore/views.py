@@ -43,8 +43,10 @@ def preview_url(picture: Image.Image) -> str:
 # --- the result card ---
 
 
-def finished_view(capture: Capture, cached: bool, saved: bool = True, notices: tuple[str, ...] = ()) -> ResultView:
-    """The result card of a finished capture."""
+def finished_view(
+    capture: Capture, cached: bool, saved: bool | None = True, notices: tuple[str, ...] = ()
+) -> ResultView:
+    """The result card of a finished capture; `saved` is None while nobody knows."""
     understanding = capture.task == Task.UNDERSTANDING
     chips = answer_chips(capture) if understanding else prompt_chips(capture)
     return ResultView(
@@ -118,26 +120,36 @@ def encode_map(values: np.ndarray) -> str:
 # --- the curve card ---
 
 
-def curve_view(capture: Capture, definition: str = "", link: str | None = None) -> ChartView:
+def curve_view(capture: Capture, definition: str = "", link: str | None = None, pending: bool = False) -> ChartView:
     """The curve card: all three definitions at once. An unknown definition means the first.
 
-    `link` is what opens the capture; none where it was not kept.
+    `link` is what opens the capture; none where it was not kept. While that is `pending`, neither link nor files.
     """
     names = [d.value for d in Definition]
-    stem = exports.file_stem(capture)
     return ChartView(
         title="Cross-modal interaction by layer",
         subtitle=words.CURVE_SUBTITLE[capture.task],
         alternatives=tuple(_curve_alternative(capture, d) for d in Definition),
         chosen=definition if definition in names else names[0],
-        link={"capture": link} if link else {},
+        link=query_of(link),
         link_key="definition",
-        downloads=(
-            Download("CSV", f"{stem}.csv", "text/csv", exports.curve_csv(capture)),
-            Download("JSON", f"{stem}.json", "application/json", exports.curve_json(capture)),
-        ),
-        png_name=f"{stem}-@.png",
+        downloads=() if pending else make_downloads(capture),
+        png_name=f"{exports.file_stem(capture)}-@.png",
         task=capture.task.value,
+        pending=pending,
+    )
+
+
+def query_of(link: str | None) -> dict[str, str]:
+    return {"capture": link} if link else {}
+
+
+def make_downloads(capture: Capture) -> tuple[Download, ...]:
+    """The files that a capture's curves are taken along in."""
+    stem = exports.file_stem(capture)
+    return (
+        Download("CSV", f"{stem}.csv", "text/csv", exports.curve_csv(capture)),
+        Download("JSON", f"{stem}.json", "application/json", exports.curve_json(capture)),
     )
 
 

@@ -124,7 +124,7 @@ def test_two_browsers_have_their_own_library_and_a_link_shows_a_drawing(served):
 def test_a_run_of_the_page_goes_into_the_history_of_who_asked(served):
     with person(served) as (browser, program):
         lines = browser.post("/lens/run", json=form_values("a blue square")).text.splitlines()
-        link = json.loads([line for line in lines if line][-1])["curve"]["link"]["capture"]
+        link = json.loads([line for line in lines if line][-1])["kept"]["link"]["capture"]
         assert ids(program) == [f"capture:{link.partition('.')[0]}"]
     with person(served) as (_, other):
         assert other.predict(link, api_name="/capture")["prompt"] == "a blue square" and ids(other) == []
@@ -256,7 +256,7 @@ def test_twenty_browsers_at_once_take_turns_and_nobody_starves(tmp_path):
 
         def draw(browser, prompt):
             lines = browser.post("/lens/run", json=form_values(prompt)).text.splitlines()
-            shown[prompt] = json.loads([line for line in lines if line][-1])["result"]
+            shown[prompt] = json.loads([line for line in lines if line][-2])["result"]
 
         engine.model.generate = note
         threads = [threading.Thread(target=draw, args=job) for job in jobs]

@@ -26,9 +26,9 @@ DRAWING = Asked("generation", "a red circle left of a blue square", seed=4)
 
 
 def ask(url, asked):
-    """The last line of a run, or the error that ended it."""
+    """The last two lines of a run: the result, and that it is kept."""
     answer = httpx.post(f"{url}/lens/run", content=json.dumps(asked.form), timeout=60)
-    return json.loads(answer.text.strip().splitlines()[-1])
+    return [json.loads(line) for line in answer.text.strip().splitlines()][-2:]
 
 
 def test_a_server_from_its_start_to_its_end(tmp_path):
@@ -50,7 +50,7 @@ def test_a_server_from_its_start_to_its_end(tmp_path):
 
     with Server(tmp_path / "s", {"AIA_LENS_LOG": "json"}) as server:
         told = []
-        drawing = threading.Thread(target=lambda: told.append(ask(server.url, DRAWING)))
+        drawing = threading.Thread(target=lambda: told.extend(ask(server.url, DRAWING)))
         drawing.start()
         wait_for(lambda: httpx.get(f"{server.url}/healthz").json()["queue"] == 1)
         server.process.send_signal(signal.SIGTERM)
@@ -58,7 +58,7 @@ def test_a_server_from_its_start_to_its_end(tmp_path):
         drawing.join(20)
         assert told[0]["result"]["state"] == "finished", told
     store = CaptureStore(tmp_path / "s" / "data" / "captures")
-    assert told[0]["curve"]["link"]["capture"] in store.ids()
+    assert told[-1]["kept"]["link"]["capture"] in store.ids()
     store.close()
     assert server.complaints() == []
     log = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
@@ -66,7 +66,7 @@ def test_a_server_from_its_start_to_its_end(tmp_path):
     assert "capture kept" in said[said.index("stopping: 1 at work or waiting") :]
     assert said[-1] == "stopped"
     (kept,) = (line for line in log if line["message"] == "capture kept" and "request" in line)
-    assert kept["capture"] == told[0]["curve"]["link"]["capture"]
+    assert kept["capture"] == told[-1]["kept"]["link"]["capture"]
     assert kept["request"] in {line["request"] for line in log if line.get("path") == "/lens/run"}
     assert "blue square" not in server.log.read_text()
 

@@ -2,7 +2,7 @@ import asyncio
 import json
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from gradio.data_classes import FileData
@@ -57,8 +57,13 @@ def updates(stream, flag=None, **changes):
 
 
 def run(stream, **changes):
-    """All updates of one run."""
-    return list(updates(stream, **changes))
+    """All updates of one run; the result and what came once it was kept as one."""
+    return merge(list(updates(stream, **changes)))
+
+
+def merge(updates):
+    *before, last = updates
+    return [*before[:-1], replace(before[-1], kept=last.kept)] if last.kept else updates
 
 
 def body_of(**changes):
@@ -77,7 +82,7 @@ def test_an_answer_grows_and_ends_with_its_curve(stream, engine):
     assert all(update.result.state == State.RUNNING for update in growing)
     assert last.result.state == State.FINISHED
     assert last.result.answer == "a red circle and a blue square"
-    assert last.curve.link["capture"] in engine.store
+    assert last.kept.link["capture"] in engine.store
     assert last.state == "tiny-janus · float32 · CPU"
 
 
@@ -94,10 +99,32 @@ def test_a_quick_answer_comes_whole(stream):
     assert len(run(stream)) == 1
 
 
+def test_the_curve_is_shown_before_the_disk_has_it_and_its_link_and_files_follow(stream, engine, monkeypatch):
+    put, order = engine.store.put, []
+    monkeypatch.setattr(engine.store, "put", lambda capture: order.append("kept") or put(capture))
+    for update in updates(stream):
+        order.append("curve" if update.curve else "told")
+    assert order == ["curve", "kept", "told"]
+    shown, told = list(updates(stream, question="how many circles are there?"))
+    assert shown.curve.pending and not shown.curve.link and not shown.curve.downloads
+    assert "saved" not in shown.result.facts and told.kept.facts.endswith("saved")
+    assert [file.label for file in told.kept.downloads] == ["CSV", "JSON"]
+    assert told.result is None and told.curve is None
+
+
+def test_a_page_that_hangs_up_at_the_curve_has_its_result_kept(stream, engine):
+    hurried = updates(stream)
+    assert next(hurried).curve
+    assert not engine.store.ids()
+    hurried.close()
+    assert len(engine.store.ids()) == 1
+
+
 def test_the_same_run_again_comes_from_the_store_and_says_so(stream, model):
     first, again = run(stream)[-1], run(stream)[-1]
-    assert "from the store" not in first.result.facts
-    assert "from the store" in again.result.facts
+    assert "from the store" not in first.kept.facts
+    assert "from the store" in again.kept.facts
+    assert first.kept.link == again.kept.link
     assert first.curve == again.curve
     assert model.runs == 1
 
@@ -153,9 +180,9 @@ def test_a_full_disk_costs_the_link_not_the_result(stream, engine, monkeypatch):
     monkeypatch.setattr(engine.store, "put", refuse)
     last = run(stream)[-1]
     assert last.result.state == State.FINISHED
-    assert last.result.facts.endswith("not saved")
-    assert any("disk is full" in notice for notice in last.result.notices)
-    assert last.curve.link == {}
+    assert last.kept.facts.endswith("not saved")
+    assert any("disk is full" in notice for notice in last.kept.notices)
+    assert last.kept.link == {}
 
 
 def test_a_set_flag_ends_a_run_between_tokens(stream, model):
@@ -170,18 +197,18 @@ def test_a_set_flag_ends_a_run_between_tokens(stream, model):
 
 def test_finishing_reads_no_capture_back(stream, engine, monkeypatch):
     monkeypatch.setattr(engine, "capture", lambda capture_id: 1 / 0)
-    assert run(stream)[-1].curve.link["capture"] in engine.store
+    assert run(stream)[-1].kept.link["capture"] in engine.store
 
 
 def test_asking_again_from_a_permalink_gives_the_same_capture(stream, engine, uploads):
     path = uploads / "own.png"
     Image.new("RGB", (90, 64), (10, 200, 30)).save(path)
-    shown = run(stream, picture=PictureChoice(file=FileData(path=str(path))))[-1].curve
+    shown = run(stream, picture=PictureChoice(file=FileData(path=str(path))))[-1].kept
     choice = fill_form(engine.capture(shown.link["capture"]), SAMPLES)[2]
     assert choice.capture == shown.link["capture"]
     again = run(stream, picture=choice)[-1]
-    assert again.curve.link == shown.link
-    assert "from the store" in again.result.facts
+    assert again.kept.link == shown.link
+    assert "from the store" in again.kept.facts
 
 
 def test_a_link_out_of_the_uploads_is_not_followed(stream, uploads, tmp_path):
@@ -244,12 +271,13 @@ def client(stream):
 def test_the_route_streams_what_a_run_yields(client, stream, model):
     model.step_seconds = 0.06
     response = client.post("/lens/run", content=body_of())
-    *growing, last = [json.loads(line) for line in response.text.splitlines()]
+    *growing, last, kept = [json.loads(line) for line in response.text.splitlines()]
     assert response.status_code == 200
     assert [update["result"]["state"] for update in growing] == ["running"] * len(growing)
     assert growing[0]["result"]["answer"]
     assert last["result"]["chips"][1] == asdict(run(stream)[-1].result.chips[1])
     assert last["curve"]["alternatives"][0]["figure"]["data"][-1]["y"]
+    assert kept["kept"]["link"]["capture"] and kept["result"] is None
 
 
 @pytest.mark.parametrize(("body", "words"), [(b"?", "reload the page"), (b" " * (MAX_BODY_BYTES + 1), "shorten it")])
@@ -344,16 +372,17 @@ def test_who_waits_is_told_their_place_and_then_gets_their_answer(stream, engine
     waiting = updates(stream)
     assert next(waiting).result.stage == "waiting, 1 ahead"
     engine.queue.leave(running)
-    assert list(waiting)[-1].result.state == State.FINISHED
+    assert merge(list(waiting))[-1].result.state == State.FINISHED
     assert engine.queue.length == 0
 
 
 def test_a_finished_run_holds_nobody_up_while_it_is_shown(stream, engine, monkeypatch):
     lengths = []
-    finish = stream._finish
-    monkeypatch.setattr(stream, "_finish", lambda *a: lengths.append(engine.queue.length) or finish(*a))
+    show, put = stream._show, engine.store.put
+    monkeypatch.setattr(stream, "_show", lambda *a: lengths.append(engine.queue.length) or show(*a))
+    monkeypatch.setattr(engine.store, "put", lambda *a: lengths.append(engine.queue.length) or put(*a))
     run(stream)
-    assert lengths == [0]
+    assert lengths == [0, 0], "nor while it is written"
 
 
 def test_twenty_at_once_all_get_their_own_answer(stream, model):
@@ -363,8 +392,8 @@ def test_twenty_at_once_all_get_their_own_answer(stream, model):
         return await asyncio.wait_for(asyncio.gather(*(listen(stream, n) for n in range(20))), 60)
 
     heard = asyncio.run(with_a_limit())
-    assert [lines[-1]["result"]["state"] for lines in heard] == ["finished"] * 20
-    assert len({lines[-1]["curve"]["link"]["capture"] for lines in heard}) == 20
+    assert [lines[-2]["result"]["state"] for lines in heard] == ["finished"] * 20
+    assert len({lines[-1]["kept"]["link"]["capture"] for lines in heard}) == 20
     assert model.runs == 20
 
 

@@ -201,14 +201,15 @@ class Person:
         response = await self.client.post("/lens/run", content=json.dumps(asked.form))
         lines = [json.loads(line) for line in response.text.splitlines() if line.strip()]
         last = lines[-1] if lines else {}
-        if response.status_code != 200 or not last.get("curve"):
-            raise Unexpected(last.get("result", {}).get("message") or f"status {response.status_code}")
-        summary = self._note_curve(last["curve"], asked)
+        kept = last.get("kept")
+        if response.status_code != 200 or not kept:
+            raise Unexpected((last.get("result") or {}).get("message") or f"status {response.status_code}")
+        summary = self._note_curve(kept, asked)
         if (summary["prompt"], summary["task"]) != (asked.words, asked.task):
             raise Unexpected(f"asked “{asked.words}”, got the answer to “{summary['prompt']}”")
         if asked not in self._asked:
             self._asked.append(asked)
-            self.own.append(last["curve"]["link"]["capture"])
+            self.own.append(kept["link"]["capture"])
 
     def _note_curve(self, curve: dict, asked: Asked | None = None) -> dict:
         """Note what a chart shows, by the file that it offers."""

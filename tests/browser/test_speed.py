@@ -16,9 +16,9 @@ DRAWINGS = [[f"a {colour} {shape} and a white circle" for colour in COLOURS] for
 DESCRIPTIONS = [["describe the image." + " ." * (5 * part + n) for n in range(5)] for part in range(3)]
 YES_OR_NO = [[f"is there a {colour} {shape}?" for colour in COLOURS] for shape in SHAPES]
 CLICK_AND_WAIT = """async (button) => {
-  const card = document.querySelector(".lens-chart"), before = card.dataset.drawn, start = performance.now();
+  const card = document.querySelector(".lens-chart"), before = card.dataset.curve, start = performance.now();
   const seconds = new Promise((resolve) => {
-    const done = () => card.dataset.drawn !== before && resolve((performance.now() - start) / 1000);
+    const done = () => card.dataset.curve !== before && resolve((performance.now() - start) / 1000);
     new MutationObserver(done).observe(card, { attributes: true });
   });
   document.querySelector(button).click();
