@@ -1,18 +1,19 @@
-"""Causal attention over two blocks of keys, and how much of it falls on the first, at the price of attention alone.
+"""Causal attention block of keys by block of keys, and how much of it falls on the first ones: at no price.
 
-Owns the split at a key and its gradient, on CPU kernels that tell the logarithm of each row's sum of exponentials.
-Does not know what the blocks mean. For a first block that is not the beginning of a sequence, for masks and for other
-devices there are columns beside the values (`aia.fused`).
+Owns the blocks and their gradient, on CPU kernels that tell the logarithm of each row's sum of exponentials. Does not
+know what the first keys mean. For keys that are not the beginning of a sequence, for masks and for other devices there
+are columns beside the values (`aia.fused`).
 
-Rows before the split see the first block alone. A later row attends to both, each by itself; with lse₁ and lse₂ their
-log-sum-exps, the first block's mass is m = σ(lse₁ − lse₂) and the output m·out₁ + (1 − m)·out₂, as blockwise (ring)
-attention joins its parts (arXiv 2310.01889). No value is wider for it, and no row meets a block that it cannot see.
+A block of keys is attended to by itself, by the rows from its first key on. Two results of a row join by their
+log-sum-exps, σ(lse₁ − lse₂)·out₁ + σ(lse₂ − lse₁)·out₂, as in blockwise (ring) attention (arXiv 2310.01889). Where a
+block begins at the split, the mass before it is exp(lse so far − lse of all). Blocks are short because the kernel
+computes 512 keys for a row that sees one: that saves more than joining costs, and no value is wider for the mass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -21,6 +22,7 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 _DTYPES = (torch.float32, torch.float64)  # half precision would round what the backward pass hides in an output
+_MOST_KEYS = 256  # of a block
 _SMALLEST = 1e-20  # a gradient that can be divided by
 
 
@@ -46,17 +48,8 @@ class _AttendInBlocks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, key, value, splits, scaling):
-        output = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
-        sums, mass = query.new_empty(query.shape[:3]), query.new_ones(query.shape[:3])
-        for some, split in _runs(splits):
-            (q, q_late), (k, k_late), (v, v_late) = (_cut(tensor[some], split) for tensor in (query, key, value))
-            early, sums[some, :, :split] = _forward(q, k, v, 0.0, True, scale=scaling)
-            output[some, :, :split] = early
-            first, first_sum = _forward(q_late, k, v, 0.0, False, scale=scaling)
-            second, second_sum = _forward(q_late, k_late, v_late, 0.0, True, scale=scaling)
-            share = mass[some, :, split:] = torch.sigmoid(first_sum - second_sum)
-            sums[some, :, split:] = torch.logaddexp(first_sum, second_sum)
-            torch.lerp(second, first, share[..., None], out=output[some, :, split:])
+        runs = [_attend(query[some], key[some], value[some], split, scaling) for some, split in _runs(splits)]
+        output, sums, mass = (_join(parts) for parts in zip(*runs, strict=True))
         ctx.save_for_backward(query, key, value, output, sums, mass)
         ctx.splits, ctx.scaling = splits, scaling
         ctx.set_materialize_grads(False)
@@ -67,47 +60,78 @@ class _AttendInBlocks(torch.autograd.Function):
     def backward(ctx, output_gradient, mass_gradient):
         *inputs, output, sums, mass = ctx.saved_tensors
         gradient = torch.zeros_like(output) if output_gradient is None else output_gradient.transpose(1, 2)
-        mass_gradient = torch.zeros_like(mass) if mass_gradient is None else mass_gradient
-        found = [torch.empty_like(t.transpose(1, 2), memory_format=torch.contiguous_format) for t in inputs]
-        found = [tensor.transpose(1, 2) for tensor in found]
+        pull = torch.zeros_like(mass) if mass_gradient is None else mass_gradient
+        runs = []
         for some, split in _runs(ctx.splits):
-            kept = (tensor[some] for tensor in (*inputs, output, sums, mass, gradient, mass_gradient))
-            _backward_of_run(*kept, split, ctx.scaling, [tensor[some] for tensor in found])
-        return *found, None, None
+            kept = (tensor[some] for tensor in (*inputs, output, sums, mass, gradient, pull))
+            runs.append(_attend_backward(*kept, split, ctx.scaling))
+        return *(_join(parts) for parts in zip(*runs, strict=True)), None, None
 
 
-def _backward_of_run(query, key, value, output, sums, mass, gradient, mass_gradient, split, scaling, found) -> None:
-    """Write the gradients of some samples of one split into the three of `found`."""
-    halves = [_cut(tensor, split) for tensor in (query, key, value, output, sums, gradient)]
-    (q, q_late), (k, k_late), (v, v_late), (out, out_late), (sum_, sum_late), (grad, grad_late) = halves
-    early = _backward(grad, q, k, v, out, sum_, 0.0, True, scale=scaling)
-    # A score's gradient is p·(dO·v − dO·O + c): c is what the mass adds, and differs between the blocks. The kernels
-    # use the output for dO·O alone, so c is hidden in its first entry. Where dO is 0 there, it is 1e-20 instead.
-    grad_late, out_late, sum_late = grad_late.clone(), out_late.clone(), sum_late.contiguous()
-    divisor, entry, share = grad_late[..., 0], out_late[..., 0].clone(), mass[..., split:]
+def _attend(query, key, value, split: int, scaling: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Samples of one split → output [B, H, N, D], log-sum-exps and masses [B, H, N]."""
+    output = sums = before = None
+    for start, stop in _blocks(split, query.shape[2]):
+        keys = slice(start, stop)
+        found, found_sums = _forward(query[:, :, start:], key[:, :, keys], value[:, :, keys], 0.0, True, scale=scaling)
+        if output is None:
+            output, sums = found, found_sums
+            continue
+        late, late_sums = output[:, :, start:], sums[:, :, start:]
+        if start == split:
+            before = late_sums.clone()
+        torch.lerp(found, late, torch.sigmoid(late_sums - found_sums)[..., None], out=late)
+        torch.logaddexp(late_sums, found_sums, out=late_sums)
+    mass = torch.ones_like(sums)
+    mass[:, :, split:] = torch.exp(before - sums[:, :, split:]).clamp_(max=1)
+    return output, sums, mass
+
+
+def _attend_backward(query, key, value, output, sums, mass, gradient, pull, split: int, scaling: float) -> list:
+    """Gradients of query, key and value, given those of output and masses (`pull`)."""
+    # A score's gradient is p·(dO·v − dO·O + c): c is what the mass adds, and differs before and behind the split. The
+    # kernels use the output for dO·O alone, so c is hidden in its first entry; where dO is 0 there, 1e-20 stands in.
+    gradient, output = gradient.clone(), output.clone()
+    divisor, entry, share = gradient[:, :, split:, 0], output[:, :, split:, 0].clone(), mass[:, :, split:]
     divisor.masked_fill_(divisor.abs() < _SMALLEST, _SMALLEST)
-    pull = mass_gradient[..., split:] / divisor
-    out_late[..., 0] = entry - pull * (1 - share)
-    first = _backward(grad_late, q_late, k, v, out_late, sum_late, 0.0, False, scale=scaling)
-    out_late[..., 0] = entry + pull * share
-    second = _backward(grad_late, q_late, k_late, v_late, out_late, sum_late, 0.0, True, scale=scaling)
-    (q_early, q_both), *others = (_cut(tensor, split) for tensor in found)
-    q_early.copy_(early[0])
-    torch.add(first[0], second[0], out=q_both)
-    for (ours, ours_late), of_early, of_first, of_second in zip(others, early[1:], first[1:], second[1:], strict=True):
-        torch.add(of_early, of_first, out=ours)
-        ours_late.copy_(of_second)
+    pull = pull[:, :, split:] / divisor
+    output[:, :, split:, 0] = entry - pull * (1 - share)
+    query_gradient = None
+    others = [torch.empty_like(t.transpose(1, 2), memory_format=torch.contiguous_format) for t in (key, value)]
+    others = [tensor.transpose(1, 2) for tensor in others]  # heads behind positions in memory, as a layer has them
+    for start, stop in _blocks(split, query.shape[2]):
+        if start == split:
+            output[:, :, split:, 0] = entry + pull * share
+        rows, keys = slice(start, None), slice(start, stop)
+        found, *of_keys = _backward(
+            gradient[:, :, rows], query[:, :, rows], key[:, :, keys], value[:, :, keys], output[:, :, rows],
+            sums[:, :, rows], 0.0, True, scale=scaling,
+        )  # fmt: skip
+        if query_gradient is None:
+            query_gradient = found
+        else:
+            query_gradient[:, :, rows] += found
+        for ours, theirs in zip(others, of_keys, strict=True):
+            ours[:, :, keys] = theirs
+    return [query_gradient, *others]
 
 
-def _cut(tensor: torch.Tensor, split: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """[B, H, N, …] → what is before the split and what is not."""
-    return tensor[:, :, :split], tensor[:, :, split:]
+def _blocks(split: int, length: int) -> Iterator[tuple[int, int]]:
+    """Spans of keys in order, none across the split, about equally long on each side of it."""
+    for first, last in ((0, split), (split, length)):
+        count = -(-(last - first) // _MOST_KEYS)
+        yield from pairwise(first + (last - first) * number // count for number in range(count + 1))
 
 
-def _runs(splits: Sequence[int]):
+def _runs(splits: Sequence[int]) -> Iterator[tuple[slice, int]]:
     """Neighbouring samples of one split, to be computed together: (slice of samples, split) each."""
     start = 0
     for split, run in groupby(splits):
         stop = start + len(list(run))
         yield slice(start, stop), split
         start = stop
+
+
+def _join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of several runs one tensor, heads behind positions in memory."""
+    return parts[0] if len(parts) == 1 else torch.cat([part.transpose(1, 2) for part in parts]).transpose(1, 2)

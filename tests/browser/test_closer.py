@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from backend.kept.store import CaptureStore
+from backend.people.captures import PeoplesCaptures
 from tests.browser.person import choose_definition, drawn
 from tests.made_captures import make_answer, make_drawing
 
 
 def put(folder, *captures):
     """Keep captures in the running server's store."""
-    store = CaptureStore(folder / "data" / "captures")
+    store = PeoplesCaptures(
+        folder / "data" / "captures", 2**30, folder / "data" / "people"
+    )  # the recent ones come first
     for capture in captures:
         store.put(capture)
     store.close()
