@@ -74,7 +74,7 @@ function choose(name) {
 function finish(first = false) {
   remember();
   const name = chosen;
-  drawing.then(() => {
+  drawing.then(() => plot.lensMove).then(() => {
     card.dataset.drawn = view.link.capture + ":" + chosen; // tests wait for this
     if (!first && name === chosen) showBelow();
   });

@@ -174,7 +174,7 @@ function draw() {
   plot.setAttribute("aria-label", sentence);
   const name = [front.id, get("with"), width(), get("way"), get("draws"), get("cut"), front.definition, view.known.join()].join("|");
   painting = painting.then(() => lens.paint(plot, figure)).catch(console.error);
-  painting.then(() => {
+  painting.then(() => plot.lensMove).then(() => {
     card.dataset.drawn = name;
     if (plot.lensHears) return;
     plot.lensHears = true;

@@ -45,7 +45,7 @@ function draw() {
   // With another key everything is drawn anew: cells and bars do not move as curves do.
   const marked = { ...figure, layout: { ...figure.layout, meta: key } };
   painting = painting.then(() => lens.paint(plot, marked)).catch(console.error);
-  painting.then(() => (card.dataset.drawn = key)); // tests wait for this
+  painting.then(() => plot.lensMove).then(() => (card.dataset.drawn = key)); // tests wait for this
 }
 
 function drawActions() {

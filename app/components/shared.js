@@ -69,10 +69,38 @@ window.lens = (() => {
     const former = plot.lensFrame; // what the drawn axes, legend and kinds of curves came from
     const kind = ({ name, fillcolor, line, y }) => [name, fillcolor, line, y.length, y.includes(null)];
     plot.lensFrame = JSON.stringify([layout, data.map(kind)]);
+    plot.lensData = data;
     if (plot.lensFrame !== former) return void (await withoutBase(() => Plotly.react(plot, data, layout, CONFIG)));
-    await plot.lensMove;
-    await (plot.lensMove = move(Plotly, plot, data));
+    const placed = putCurves(plot, data);
+    const moved = Promise.resolve(plot.lensMove).then(() => placed && nextFrame());
+    plot.lensMove = moved.then(() => plot.lensData === data && move(Plotly, plot, data));
+    if (!placed) await plot.lensMove;
   }
+
+  // Puts lines and dots where they belong. plotly.js needs them too, for what is under the pointer, but measures half the
+  // page first: it follows a frame later (`plot.lensMove`). Only for one plot with fixed axes; → whether that is so.
+  function putCurves(plot, data) {
+    const { xaxis, yaxis } = plot.layout;
+    const drawn = [...plot.querySelectorAll(".scatterlayer .trace")];
+    const plain = ({ mode, x, y, xaxis }) => /^lines(\+markers)?$/.test(mode) && !xaxis && !x.includes(null) && !y.includes(null);
+    if (!xaxis.range || !yaxis.range || drawn.length !== data.length || !data.every(plain)) return false;
+    const [across, up] = [plot._fullLayout.xaxis, plot._fullLayout.yaxis];
+    data.forEach(({ x, y }, number) => {
+      const points = x.map((at, i) => `${across.c2p(at).toFixed(2)},${up.c2p(y[i]).toFixed(2)}`);
+      const part = (name) => [...drawn[number].querySelectorAll(name)];
+      for (const line of part(".js-line")) line.setAttribute("d", "M" + points.join("L"));
+      for (const area of part(".js-fill")) area.setAttribute("d", "M" + points.join("L") + "Z");
+      part(".point").forEach((dot, i) => dot.setAttribute("transform", `translate(${points[i]})`));
+    });
+    return true;
+  }
+
+  // After the next frame is on the screen; in a hidden page, where there is none, soon.
+  const nextFrame = () =>
+    new Promise((resolve) => {
+      requestAnimationFrame(() => setTimeout(resolve));
+      setTimeout(resolve, 100);
+    });
 
   // Done as soon as the curves are where they belong: plotly.js' own promise is kept a frame later, or never in a hidden page.
   function move(Plotly, plot, data) {

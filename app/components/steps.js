@@ -35,7 +35,7 @@ function draw() {
   part(".lens-says").textContent = sentence;
   part(".lens-says").hidden = !sentence;
   plot.setAttribute("aria-label", sentence || view.title);
-  lens.paint(plot, figure()).then(() => {
+  lens.paint(plot, figure()).then(() => plot.lensMove).then(() => {
     card.dataset.drawn = view.key + ":" + (frame ? frame.label : ""); // tests wait for this
   });
 }
