@@ -17,6 +17,7 @@ from aia.intensity import Task
 ACCENT = {Task.GENERATION: "var(--lens-gen)", Task.UNDERSTANDING: "var(--lens-und)"}
 BAND = {Task.GENERATION: "var(--lens-gen-band)", Task.UNDERSTANDING: "var(--lens-und-band)"}
 SOFT, LINE, INK, CARD = "var(--lens-soft)", "var(--lens-line)", "var(--lens-ink)", "var(--lens-card)"
+PAGE = "var(--lens-bg)"
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif"
 EVERY_LAYER_UP_TO = 16  # more layers than this get a tick every fifth
 _HOVER = (
@@ -49,7 +50,7 @@ def base_layout(height: int) -> dict[str, Any]:
         "height": height,
         "margin": {"l": 58, "r": 12, "t": 26, "b": 42},
         "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": CARD,  # what hovering is set off against
         "font": {"family": FONT, "size": 12, "color": SOFT},
         "dragmode": False,
         "hovermode": "x unified",
@@ -106,7 +107,7 @@ def _curve_layout(layers: int, legend: bool) -> dict[str, Any]:
         "height": 300,
         "margin": {"l": 58, "r": 12, "t": 10, "b": 40},
         "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": CARD,  # what hovering is set off against
         "font": {"family": FONT, "size": 12, "color": SOFT},
         "dragmode": False,
         "hovermode": "x unified",

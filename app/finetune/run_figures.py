@@ -19,6 +19,7 @@ from app.figures import (
     BAND,
     FONT,
     LINE,
+    PAGE,
     SOFT,
     base_layout,
     layer_axis,
@@ -86,6 +87,7 @@ def make_targets_figure(targets: StageTargets, curves: dict[Task, Curve]) -> dic
     layout = _layout(190, [layer_axis(targets.layers)], [upright])
     layout["margin"] = {"l": 50, "r": 6, "t": 8, "b": 40}
     layout["xaxis"]["domain"] = [0, 1]
+    layout["plot_bgcolor"] = PAGE  # it stands in the form, on no card
     return {"data": data, "layout": layout}
 
 
