@@ -7,9 +7,11 @@ import torch
 
 from aia import probe as probe_module
 from aia.blocks import attend_in_blocks, can_attend_in_blocks
-from aia.intensity import PAD_GROUP
+from aia.intensity import PAD_GROUP, Definition, Group, Task, group_index
+from aia.loss import SequenceProbe, aia_loss
 from aia.probe import Probe
-from tests.aia.test_probe import LAYERS, assert_close, full_maps, gradients, make_llama, random_embeds
+from aia.targets import load_targets
+from tests.aia.test_probe import LAYERS, assert_close, eager_twin, full_maps, gradients, make_llama, random_embeds
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-13}
 # Shapes [B, H, N, D] and the splits of their samples: equal ones, neighbours that share one, the ends, several tiles.
@@ -89,16 +91,17 @@ def prefix_groups(lengths: list[int], total: int) -> torch.Tensor:
 
 
 @pytest.fixture
-def in_blocks(monkeypatch):
-    """Sequences of any length go in blocks where they can; the number of layers that did."""
+def calls(monkeypatch):
+    """One for every layer that went in blocks."""
     calls = []
+    monkeypatch.setattr(probe_module, "attend_in_blocks", lambda *a: calls.append(1) or attend_in_blocks(*a))
+    return calls
 
-    def spy(*arguments):
-        calls.append(1)
-        return attend_in_blocks(*arguments)
 
+@pytest.fixture
+def in_blocks(monkeypatch, calls):
+    """Sequences of any length go in blocks where they can; the calls."""
     monkeypatch.setattr(probe_module, "_SHORTEST_IN_BLOCKS", 2)
-    monkeypatch.setattr(probe_module, "attend_in_blocks", spy)
     return calls
 
 
@@ -177,3 +180,33 @@ def test_dropout_keeps_the_columns(in_blocks):
     model = make_llama(attention_dropout=0.5).train()
     model(inputs_embeds=random_embeds(2, 12), probe=Probe(prefix_groups([7, 7], 12), "all", count=1))
     assert not in_blocks
+
+
+def drawing_groups(prompt: int, image: int, total: int) -> list[int]:
+    """Groups of a teacher-forced drawing, padded on the right."""
+    order = [Group.BOS, *[Group.TEMPLATE] * 3, *[Group.PROMPT] * prompt, Group.BOI, *[Group.GENERATED] * image]
+    return [*map(group_index, order), *[PAD_GROUP] * (total - len(order))]
+
+
+def test_the_loss_of_a_sequence_of_real_length_is_that_of_full_maps(calls):
+    """Two drawings with prompts of their own length, in one batch."""
+    model, embeds = make_llama().double(), random_embeds(2, 420, torch.float64)
+    groups = torch.tensor([drawing_groups(270, 140, 420), drawing_groups(210, 140, 420)])
+    targets = load_targets("paper-janus-pro", LAYERS, stretch=True).as_arrays(Task.GENERATION)
+    probe = SequenceProbe(groups, Task.GENERATION, (Definition.TRAINING,))
+    model(inputs_embeds=embeds, probe=probe)
+    loss = aia_loss(probe.intensities(LAYERS, Definition.TRAINING), *targets)
+    ours = torch.autograd.grad(loss, [model.layers[0].self_attn.q_proj.weight, model.layers[0].mlp.up_proj.weight])
+    assert len(calls) == LAYERS
+
+    twin = eager_twin(model)
+    maps = twin(inputs_embeds=embeds, output_attentions=True).attentions
+    # The first keys but the last of them (the begin of the image); image rows but the last.
+    rows = [(slice(275, 275 + 139), slice(274)), (slice(215, 215 + 139), slice(214))]
+    found = [[m[n, :, row, key].sum(-1).mean() for m in maps] for n, (row, key) in enumerate(rows)]
+    expected = aia_loss(torch.stack([torch.stack(sample) for sample in found]), *targets)
+    theirs = torch.autograd.grad(expected, [twin.layers[0].self_attn.q_proj.weight, twin.layers[0].mlp.up_proj.weight])
+    assert_close(loss, expected, 1e-6)  # eager attention takes its softmax in float32
+    for mine, wanted in zip(ours, theirs, strict=True):
+        assert wanted.abs().max() > 1e-6
+        assert_close(mine / wanted.abs().max(), wanted / wanted.abs().max(), 1e-6)
