@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from aia import probe as probe_module
 from aia.blocks import attend_in_blocks, can_attend_in_blocks
@@ -11,7 +13,16 @@ from aia.intensity import PAD_GROUP, Definition, Group, Task, group_index
 from aia.loss import SequenceProbe, aia_loss
 from aia.probe import Probe
 from aia.targets import load_targets
-from tests.aia.test_probe import LAYERS, assert_close, eager_twin, full_maps, gradients, make_llama, random_embeds
+from tests.aia.test_probe import (
+    LAYERS,
+    assert_close,
+    eager_twin,
+    exact_attention,
+    full_maps,
+    gradients,
+    make_llama,
+    random_embeds,
+)
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-13}
 # Shapes [B, H, N, D] and the splits of their samples: equal ones, neighbours that share one, the ends, several tiles.
@@ -200,13 +211,16 @@ def test_the_loss_of_a_sequence_of_real_length_is_that_of_full_maps(calls):
     assert len(calls) == LAYERS
 
     twin = eager_twin(model)
+    AttentionInterface.register("exact", exact_attention)
+    AttentionMaskInterface.register("exact", eager_mask)
+    twin.set_attn_implementation("exact")
     maps = twin(inputs_embeds=embeds, output_attentions=True).attentions
     # The first keys but the last of them (the begin of the image); image rows but the last.
     rows = [(slice(275, 275 + 139), slice(274)), (slice(215, 215 + 139), slice(214))]
     found = [[m[n, :, row, key].sum(-1).mean() for m in maps] for n, (row, key) in enumerate(rows)]
     expected = aia_loss(torch.stack([torch.stack(sample) for sample in found]), *targets)
     theirs = torch.autograd.grad(expected, [twin.layers[0].self_attn.q_proj.weight, twin.layers[0].mlp.up_proj.weight])
-    assert_close(loss, expected, 1e-6)  # eager attention takes its softmax in float32
+    assert_close(loss, expected, 1e-12)
     for mine, wanted in zip(ours, theirs, strict=True):
         assert wanted.abs().max() > 1e-6
-        assert_close(mine / wanted.abs().max(), wanted / wanted.abs().max(), 1e-6)
+        assert_close(mine / wanted.abs().max(), wanted / wanted.abs().max(), 1e-11)
