@@ -37,10 +37,19 @@ def attend_in_blocks(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Causal attention → output [B, N, H, D], and the mass of each row on its sample's first `split` keys [B, H, N].
 
-    query, key and value [B, H, N, D] as `can_attend_in_blocks` wants them; `splits` one a sample, 0 < split < N.
-    Differentiable in all three, once. Masses are in 0…1, and 1 before the split.
+    query [B, H, N, D], key and value [B, H or fewer, N, D], as `can_attend_in_blocks` wants them; one of `splits` a
+    sample, 0 < split < N. Differentiable in all three, once. Masses are in 0…1, and 1 before the split.
     """
+    times = query.shape[1] // key.shape[1]
+    key, value = (tensor if times == 1 else tensor.repeat_interleave(times, 1) for tensor in (key, value))
     return _AttendInBlocks.apply(query, key, value, tuple(splits), scaling)
+
+
+def find_splits(marked: torch.BoolTensor) -> list[int] | None:
+    """How many keys of each sample [B, N] are marked, if these are its first ones: some, and not all; else None."""
+    first = marked.cumprod(1)
+    splits = first.sum(1).tolist()
+    return splits if bool((first == marked).all()) and 0 < min(splits) <= max(splits) < marked.shape[1] else None
 
 
 class _AttendInBlocks(torch.autograd.Function):

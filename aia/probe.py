@@ -21,7 +21,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from aia.blocks import attend_in_blocks, can_attend_in_blocks
+from aia.blocks import attend_in_blocks, can_attend_in_blocks, find_splits
 from aia.fused import attend_with_columns
 from aia.intensity import GROUPS, PAD_GROUP
 from aia.knockout import Knockout
@@ -258,12 +258,12 @@ class Probe:
             if learned is not None and learned.requires_grad:
                 raise ValueError("gradients of an attention mask or position bias are not supported; detach it")
         if not self._pass:
-            self._pass = {"columns": self._columns(key, value.dtype), "splits": self._splits(query, key)}
+            self._pass = {"columns": self._columns(key, value.dtype), "splits": self._splits(key)}
         if kwargs.get("scaling") is None:
             kwargs["scaling"] = query.shape[-1] ** -0.5  # that of the width before columns are added
         splits = self._pass["splits"]
         if splits and can_attend_in_blocks(query, key, value) and _is_plainly_causal(module, mask, **kwargs):
-            output, mass = attend_in_blocks(query, *_repeat_heads(query, key, value), splits, kwargs["scaling"])
+            output, mass = attend_in_blocks(query, key, value, splits, kwargs["scaling"])
             return output, mass[..., None]
 
         def attend(query, key, value):
@@ -422,14 +422,11 @@ class Probe:
         indicator = self._indicator(dtype, key.device)
         return functional.pad(indicator, (0, 0, 0, key.shape[2] - indicator.shape[1]))[:, None]
 
-    def _splits(self, query: torch.Tensor, key: torch.Tensor) -> list[int] | None:
+    def _splits(self, key: torch.Tensor) -> list[int] | None:
         """How many keys of each sample are in the only group, if these are its first ones and worth a block."""
         if self._count != 1 or not key.shape[2] == self._known >= _SHORTEST_IN_BLOCKS:
             return None
-        counted = torch.cat(self._groups, 1) == 0
-        first = counted.cumprod(1)
-        splits = first.sum(1).tolist()
-        return splits if bool((first == counted).all()) and 0 < min(splits) <= max(splits) < self._known else None
+        return find_splits(torch.cat(self._groups, 1) == 0)
 
     def _recorded_layers(self) -> list[int]:
         if not self._masses:
@@ -466,12 +463,6 @@ def _is_plainly_causal(module: torch.nn.Module, mask: torch.Tensor | None, **kwa
     causal = kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     return causal and mask is None and not kwargs.get("dropout") and kwargs.get("position_bias") is None
-
-
-def _repeat_heads(query: torch.Tensor, *shared: torch.Tensor) -> list[torch.Tensor]:
-    """Keys and values [B, H or fewer, K, D] for every head of the query."""
-    times = query.shape[1] // shared[0].shape[1]
-    return [tensor if times == 1 else tensor.repeat_interleave(times, 1) for tensor in shared]
 
 
 def _share_rows(mask: torch.Tensor | None, causal: bool, query: torch.Tensor, key: torch.Tensor, rows: slice) -> dict:

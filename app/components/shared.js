@@ -83,7 +83,7 @@ window.lens = (() => {
     const { xaxis, yaxis } = plot.layout;
     const drawn = [...plot.querySelectorAll(".scatterlayer .trace")];
     const plain = ({ mode, x, y, xaxis }) => /^lines(\+markers)?$/.test(mode) && !xaxis && !x.includes(null) && !y.includes(null);
-    if (!xaxis.range || !yaxis.range || drawn.length !== data.length || !data.every(plain)) return false;
+    if (!xaxis?.range || !yaxis?.range || drawn.length !== data.length || !data.every(plain)) return false;
     const [across, up] = [plot._fullLayout.xaxis, plot._fullLayout.yaxis];
     data.forEach(({ x, y }, number) => {
       const points = x.map((at, i) => `${across.c2p(at).toFixed(2)},${up.c2p(y[i]).toFixed(2)}`);
