@@ -16,10 +16,8 @@ from tests.made_captures import make_answer, make_drawing
 
 
 def put(folder, *captures):
-    """Keep captures in the running server's store."""
-    store = PeoplesCaptures(
-        folder / "data" / "captures", 2**30, folder / "data" / "people"
-    )  # the recent ones come first
+    """Keep captures in the running server's store, as the most recent ones of its history."""
+    store = PeoplesCaptures(folder / "data" / "captures", 2**30, folder / "data" / "people")
     for capture in captures:
         store.put(capture)
     store.close()
