@@ -61,7 +61,7 @@ Object.assign(
       function draw(next) {
         shown = next;
         if (at !== null && at >= stepsOf(shown)) at = null;
-        paint();
+        queueMicrotask(paint); // when the view has said all that it shows now, since that decides how much room a curve has
       }
       function paint() {
         if (!shown || !host.clientWidth) return;

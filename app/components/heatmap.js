@@ -207,7 +207,7 @@ Object.assign(
         map = unpack(next);
         shown = how;
         if (cursor && (cursor[0] >= map.rows || cursor[1] >= map.columns)) cursor = null;
-        paint();
+        queueMicrotask(paint); // when the view has said all that it shows now, since that decides how much room a map has
         read();
       }
 

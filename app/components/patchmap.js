@@ -113,9 +113,10 @@ Object.assign(
       const canvas = find("canvas");
       let shown = null, size = null, cursor = null, room = 0, waiting = 0;
 
+      // Painted when the view has said all that it shows now, since that decides how much room a map has.
       function draw(next) {
         shown = next;
-        repaint();
+        queueMicrotask(repaint);
       }
       function repaint() {
         if (!shown || !host.clientWidth) return;

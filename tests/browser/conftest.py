@@ -92,9 +92,10 @@ def open_page(chromium, server):
         page.on("console", lambda m: complaints.append(f"console: {m.text}") if m.type == "error" else None)
         page.on("request", lambda r: None if is_ours(r.url, server) else complaints.append(f"asked for {r.url[:200]}"))
 
-    def open_(query="", scheme="light", width=1280, ready=".lens-chart[data-drawn]", fresh=None):
+    def open_(query="", scheme="light", width=1280, ready=".lens-chart[data-drawn]", fresh=None, script=""):
         page = (fresh or chromium).new_page()
         pages.append(page)
+        page.add_init_script(script or "null")
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
         page.set_default_timeout(30_000)

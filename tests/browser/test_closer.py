@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from backend.people.captures import PeoplesCaptures
+from tests.app.test_space import drawing_that_looks
 from tests.browser.person import choose_definition, drawn
 from tests.made_captures import make_answer, make_drawing
 
@@ -100,6 +101,35 @@ def test_the_keyboard_reads_and_pins(open_page, one_head):
     assert reads(page, "0").startswith("Layer 3, head 2: 1.000")
     page.keyboard.press("Enter")
     assert "head=3.2" in page.url
+
+
+WATCH_WIDTHS = """
+  window.widths = {};
+  const see = (changed) => {
+    for (const canvas of changed.querySelectorAll(".lens-map-canvas, .lens-patch-canvas")) {
+      const { map, look } = canvas.closest("[data-map], [data-look]").dataset;
+      if (canvas.clientWidth) window.widths[map ?? look] ??= canvas.clientWidth;
+    }
+  };
+  new MutationObserver((changes) => requestAnimationFrame(() => changes.forEach(({ target }) => see(target))))
+    .observe(document, { subtree: true, attributes: true, attributeFilter: ["data-painted", "data-drawn"] });"""
+WIDTHS = """(names) => {
+  const widthOf = (name) => document.querySelector(
+    `.lens-view:not([hidden]) :is([data-map="${name}"], [data-look="${name}"]) canvas`).clientWidth;
+  return Object.fromEntries(names.map((name) => [name, widthOf(name)]));
+}"""
+
+
+@pytest.mark.parametrize("view", ["heads", "time", "space"])
+def test_a_map_is_drawn_at_once_at_the_size_it_keeps(open_page, folder, server, view):
+    """Drawn before its neighbours are hidden, it would be half as wide for a frame, and a click would go astray."""
+    put(folder, capture := drawing_that_looks())
+    page = open_page(f"?capture={capture.id}&closer={view}", script=WATCH_WIDTHS)
+    look(page, view)
+    page.wait_for_function("Object.keys(widths).length")
+    page.evaluate("() => new Promise((done) => setTimeout(done, 300))")
+    first = page.evaluate("widths")
+    assert first == page.evaluate(WIDTHS, list(first))
 
 
 def test_a_partner_brings_its_map_and_the_difference(open_page, one_head, folder):
