@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -48,6 +48,7 @@ Step = TypeVar("Step")
 UNDERSTANDING_SAMPLING = Sampling(temperature=0.0, guidance=1.0, max_new_tokens=64)
 GENERATION_SAMPLING = Sampling(temperature=0.5, guidance=1.5)
 MAX_PROMPT_CHARACTERS = 2_000
+STORED = "stored"  # work of a turn that computed nothing, so that the next ones' expected wait is not taken from it
 LAST_SECONDS = 5.0  # for a step that is at work when nothing may go on
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**53 - 1),  # what JSON and a browser carry exactly
@@ -85,6 +86,13 @@ class Wanted:
     precision: Precision = Precision.FULL
     task: Task | None = None  # what for
     size: str = ""  # of a drawing
+
+
+@dataclass(frozen=True)
+class OnItsWay:
+    """What was asked is being written, for somebody who asked before."""
+
+    id: str
 
 
 def no_adapters(adapter_id: str) -> Path:
@@ -327,24 +335,22 @@ class Engine:
 
     def _run_or_find(self, wanted: Wanted, prompt: str, cancel: CancelFlag, make_key, start) -> Iterator[Event]:
         here = yield from bring_here(wanted.spec, cancel)  # outside the queue: others go on meanwhile
-        wanted, finished = replace(wanted, spec=here), None
-        if known := self._known(wanted, prompt, make_key):
-            yield from known
+        wanted, patient = replace(wanted, spec=here), True
+        while True:
+            if known := self._known(wanted, prompt, make_key):
+                yield from known
+                return
+            with self.queue.join(work=f"{here.name} {wanted.task}") as ticket:
+                yield from self.turn(ticket, cancel)
+                found = yield from self._run_in_turn(wanted, prompt, cancel, ticket, make_key, start, patient)
+            if not isinstance(found, OnItsWay):
+                break
+            patient = self._keeping.wait(found.id, cancel=cancel)
+        if found is None:
             return
-        with self.queue.join(work=f"{here.name} {wanted.task}") as ticket:
-            yield from self.turn(ticket, cancel)
-            for event in self._run_in_turn(wanted, prompt, cancel, ticket, make_key, start):
-                if isinstance(event, Finished):
-                    finished = event
-                    if not event.cached:
-                        self._keeping.begin(event.capture.key.id)
-                else:
-                    yield event
-        if finished is None:
-            return
-        if not finished.cached:  # the disk and whoever looks at it hold nobody up any more
-            yield from self._show_and_keep(finished.capture)
-        yield finished
+        if not found.cached:  # the disk and whoever looks at it hold nobody up any more
+            yield from self._show_and_keep(found.capture)
+        yield found
 
     def _known(self, wanted: Wanted, prompt: str, make_key) -> list[Event]:
         """What the store has of the model as it is loaded: that takes no turn, so nobody waits for it. Else nothing."""
@@ -365,27 +371,32 @@ class Engine:
             yield Waiting(place.ahead, place.seconds)
 
     def _run_in_turn(
-        self, wanted: Wanted, prompt: str, cancel: CancelFlag | None, ticket: Ticket, make_key, start
-    ) -> Iterator[Event]:
+        self, wanted: Wanted, prompt: str, cancel: CancelFlag | None, ticket: Ticket, make_key, start, patient: bool
+    ) -> Generator[Event, None, Finished | OnItsWay | None]:
+        """All events but the last, which is returned. `patient`: what is being written is not computed once more."""
         if self._source is None or self._source[0].name != wanted.spec.name:
             yield Preparing(f"loading {wanted.spec.title}")
         with self._lock:
             made_room, loaded = self._room.made, self._prepare(wanted, cancel)
             if made_room:
                 yield Notice(f"{loaded.name} had made room for a run and was loaded again.")
+            key = make_key(loaded)
+            if patient and self._keeping.has(key.id):
+                ticket.work = STORED
+                return OnItsWay(key.id)
             unknown = loaded.unknown_words(prompt)
             if unknown:
                 yield Notice(say_unknown(loaded.name, unknown))
-            key = make_key(loaded)
-            self._keeping.wait(key.id)
             stored = self.store.computed(key.id)
-            if stored is None:
-                if wanted.task == Task.GENERATION:
-                    self._room.check_drawing(wanted.spec, wanted.size)
-                yield from start(loaded)
-                return
-        ticket.work = "stored"  # so that the next ones' expected wait is not taken from it
-        yield Finished(stored, cached=True)
+            if stored is not None:
+                ticket.work = STORED
+                return Finished(stored, cached=True)
+            if wanted.task == Task.GENERATION:
+                self._room.check_drawing(wanted.spec, wanted.size)
+            finished = yield from _hold_back(start(loaded))
+            if finished is not None:
+                self._keeping.begin(finished.capture.key.id)
+            return finished
 
     def _show_and_keep(self, capture: Capture) -> Iterator[Event]:
         """Whoever asked sees it before it is written; it is kept even if that is all they wanted."""
@@ -407,6 +418,17 @@ class Engine:
             return Notice(str(error))
         logger.info("capture kept", extra=about)
         return None
+
+
+def _hold_back(events: Iterator[Event]) -> Generator[Event, None, Finished | None]:
+    """All events but `Finished`, which is returned."""
+    finished = None
+    for event in events:
+        if isinstance(event, Finished):
+            finished = event
+        else:
+            yield event
+    return finished
 
 
 def _wait_until(done: Callable[[], bool], seconds: float) -> None:

@@ -6,10 +6,14 @@ Knows ids; no capture and no store.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from backend.interface import CancelFlag
+
 MOST_SECONDS = 60.0  # that somebody waits for another's result to be written, before computing it again
+LOOK_SECONDS = 0.2  # between two looks at a cancel flag while waiting
 
 
 class Keeping:
@@ -39,7 +43,14 @@ class Keeping:
                 self._ids.remove(capture_id)
                 self._changed.notify_all()
 
-    def wait(self, capture_id: str, seconds: float = MOST_SECONDS) -> None:
-        """Return as soon as that one is not on its way, at most so much later."""
+    def has(self, capture_id: str) -> bool:
+        """Whether that one is on its way."""
+        return capture_id in self._ids
+
+    def wait(self, capture_id: str, seconds: float = MOST_SECONDS, cancel: CancelFlag | None = None) -> bool:
+        """Until that one is not on its way, the flag is set, or the time is over. → whether it is on its way no more"""
+        deadline = time.monotonic() + seconds
         with self._changed:
-            self._changed.wait_for(lambda: capture_id not in self._ids, seconds)
+            while self.has(capture_id) and not (cancel and cancel.is_set()) and time.monotonic() < deadline:
+                self._changed.wait(min(LOOK_SECONDS, seconds))
+            return not self.has(capture_id)

@@ -6,6 +6,7 @@ import time
 import pytest
 from PIL import Image
 
+from backend.interface import UserError
 from backend.kept.keeping import Keeping
 from backend.kept.store import CaptureStore
 from tests.app.fakes import FakeEngine
@@ -13,10 +14,14 @@ from tests.backend.stand_ins import wait_for
 
 
 @pytest.fixture
-def engine(tmp_path):
-    """An engine without weights over a real store."""
+def engine(tmp_path, monkeypatch):
+    """An engine without weights over a real store; `waited` has one entry for each who began to wait for another's."""
     store = CaptureStore(tmp_path / "captures")
-    yield FakeEngine(store)
+    engine, began = FakeEngine(store), []
+    wait = engine._keeping.wait
+    monkeypatch.setattr(engine._keeping, "wait", lambda *told, **named: began.append(told[0]) or wait(*told, **named))
+    engine.waited = began
+    yield engine
     store.close()
 
 
@@ -50,26 +55,79 @@ def test_nobody_waits_for_ever():
     keeping = Keeping()
     keeping.begin("one")
     started = time.monotonic()
-    keeping.wait("one", 0.05)
+    assert not keeping.wait("one", 0.05)
     assert 0.04 < time.monotonic() - started < 5
 
 
-def test_the_same_asked_while_the_first_is_written_is_not_computed_twice(engine, monkeypatch):
-    """The queue is free by then, so the second one's turn comes at once."""
-    put, may_write = engine.store.put, threading.Event()
-    monkeypatch.setattr(engine.store, "put", lambda capture: may_write.wait(10) and put(capture))
+def test_who_stops_does_not_wait():
+    keeping, stopped = Keeping(), threading.Event()
+    keeping.begin("one")
+    stopped.set()
+    started = time.monotonic()
+    assert not keeping.wait("one", cancel=stopped)
+    assert time.monotonic() - started < 5
+
+
+@pytest.fixture
+def slow_disk(engine, monkeypatch):
+    """The first capture is written when this is set; others are written at once."""
+    put, may_write, first = engine.store.put, threading.Event(), []
+
+    def put_slowly(capture):
+        first.append(capture.key.id)
+        if capture.key.id == first[0]:
+            may_write.wait(10)
+        put(capture)
+
+    monkeypatch.setattr(engine.store, "put", put_slowly)
+    return may_write
+
+
+def start_asking(engine, times):
+    """So many people ask the same, the first one first: their threads, and where their last events will be."""
     found = []
-    threads = [threading.Thread(target=lambda: found.append(ask(engine))) for _ in range(2)]
-    threads[0].start()
-    wait_for(lambda: engine._keeping.busy and not engine.queue.length)
-    threads[1].start()
-    wait_for(lambda: engine.queue.length)
-    time.sleep(0.1)
+    threads = [threading.Thread(target=lambda: found.append(ask(engine))) for _ in range(times)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        wait_for(lambda number=number: len(engine.waited) == number and (number or engine._keeping.busy))
+    return threads, found
+
+
+def test_the_same_asked_while_the_first_is_written_is_not_computed_twice(engine, slow_disk):
+    threads, found = start_asking(engine, 3)
     assert engine.model.runs == 1 and not found
-    may_write.set()
+    slow_disk.set()
     for thread in threads:
         thread.join(10)
-    assert engine.model.runs == 1 and sorted(event.cached for event in found) == [False, True]
+    assert engine.model.runs == 1 and sorted(event.cached for event in found) == [False, True, True]
+
+
+def test_who_waits_for_a_slow_disk_holds_nobody_up(engine, slow_disk):
+    threads, found = start_asking(engine, 2)
+    other = list(engine.understand("tiny-janus", Image.new("RGB", (64, 64)), "how many?"))[-1]
+    assert not other.cached and not found
+    slow_disk.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(found) == 2
+
+
+def test_what_could_not_be_written_is_computed_for_who_waited(engine, monkeypatch):
+    put, full = engine.store.put, [True]
+
+    def put_or_fail(capture):
+        if full:
+            wait_for(lambda: engine.waited)
+            full.clear()
+            raise UserError("The disk is full.")
+        put(capture)
+
+    monkeypatch.setattr(engine.store, "put", put_or_fail)
+    threads, found = start_asking(engine, 2)
+    for thread in threads:
+        thread.join(10)
+    assert engine.model.runs == 2 and [event.cached for event in found] == [False, False]
+    assert found[0].capture.id == found[1].capture.id in engine.store
 
 
 def test_the_end_of_the_server_waits_for_what_is_being_written(engine, monkeypatch):
