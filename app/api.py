@@ -18,10 +18,11 @@ from app.explore.form import number, whole_number
 from app.guard.uploads import uploaded_path
 from app.rules import ALL, Rules, check
 from app.words import BROKEN
-from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine, drawing_sampling
+from backend.engine import Engine
 from backend.interface import Event, Finished, Notice, UserError
 from backend.kept.captures import Capture
 from backend.pictures import load_picture
+from backend.sampling import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, drawing_sampling
 
 logger = logging.getLogger(__name__)
 

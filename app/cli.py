@@ -44,8 +44,8 @@ from app.commands.console import (
     write_file,
     write_json,
 )
-from backend.engine import UNDERSTANDING_SAMPLING
 from backend.interface import UserError
+from backend.sampling import UNDERSTANDING_SAMPLING
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, help="AIA Lens: how much image and text look at each other."

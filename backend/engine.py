@@ -1,6 +1,7 @@
 """The engine: one loaded model at a time, results from the store where they are known already.
 
-Checks what a user may send, streams events, keeps captures. Knows no family's tokens and no page.
+Gives turns, streams events, keeps captures. Knows no family's tokens, no page, and not what may be asked
+(`sampling.py`).
 """
 
 from __future__ import annotations
@@ -35,27 +36,19 @@ from backend.kept.keeping import Keeping
 from backend.kept.store import CaptureStore
 from backend.kept.unpacked import Unpacked
 from backend.models.downloads import at_hand, bring_here, fetched
-from backend.models.drawing_sizes import check_size, normal_size
+from backend.models.drawing_sizes import check_size
 from backend.models.loading import interruptible
 from backend.models.specs import SPECS, ModelSpec, Precision, find_spec
 from backend.people.closing import Closing
 from backend.people.queue import FairQueue, Ticket
+from backend.sampling import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_request
 
 logger = logging.getLogger(__name__)
 
 Step = TypeVar("Step")
 
-UNDERSTANDING_SAMPLING = Sampling(temperature=0.0, guidance=1.0, max_new_tokens=64)
-GENERATION_SAMPLING = Sampling(temperature=0.5, guidance=1.5)
-MAX_PROMPT_CHARACTERS = 2_000
 STORED = "stored"  # work of a turn that computed nothing, so that the next ones' expected wait is not taken from it
 LAST_SECONDS = 5.0  # for a step that is at work when nothing may go on
-RANGES: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**53 - 1),  # what JSON and a browser carry exactly
-    "temperature": (0, 2),
-    "guidance": (1, 20),
-    "max_new_tokens": (1, 256),
-}
 
 
 @dataclass(frozen=True)
@@ -466,51 +459,6 @@ def check_made_by(model: UnifiedModel, key: CaptureKey) -> None:
                 f"This needs the very model that made this capture, and {key.model} has the {what} "
                 f"{here or 'none'} here, not {made or 'none'}; run the prompt again here."
             )
-
-
-def check_request(prompt: str, sampling: Sampling, task: Task) -> tuple[str, Sampling]:
-    """A trimmed prompt and settings within their ranges. Raises `UserError` on anything else."""
-    prompt = prompt.encode(errors="ignore").decode().strip()  # half a surrogate pair is no text
-    what = "question" if task == Task.UNDERSTANDING else "prompt"
-    if not prompt:
-        raise UserError(f"Expected a {what}, got an empty one; write a few words first.")
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        raise UserError(
-            f"Expected a {what} of at most {MAX_PROMPT_CHARACTERS:,} characters, got {len(prompt):,}; shorten it."
-        )
-    check_sampling(sampling)
-    return prompt, normal_sampling(sampling, task)
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Refuse settings out of their ranges. Raises `UserError` naming the setting."""
-    for name, (low, high) in RANGES.items():
-        value = getattr(sampling, name)
-        if not low <= value <= high:
-            shown = str(value) if len(str(value)) <= 20 else "one far outside"
-            raise UserError(f"Expected {name.replace('_', ' ')} from {low} to {high:,}, got {shown}; change it.")
-    if sampling.size:
-        normal_size(sampling.size)
-
-
-def drawing_sampling(spec: ModelSpec) -> Sampling:
-    """How a model draws unless somebody says otherwise."""
-    return replace(GENERATION_SAMPLING, temperature=spec.temperature, guidance=spec.guidance)
-
-
-def normal_sampling(sampling: Sampling, task: Task) -> Sampling:
-    """Fields that a task does not use are set alike, so that equal work has one id."""
-    sampling = replace(
-        sampling,
-        seed=int(sampling.seed),
-        temperature=float(sampling.temperature),
-        guidance=float(sampling.guidance),
-        max_new_tokens=int(sampling.max_new_tokens),
-    )
-    if task == Task.GENERATION:
-        return replace(sampling, max_new_tokens=0, size=normal_size(sampling.size))
-    sampling = replace(sampling, guidance=1.0, size="")
-    return replace(sampling, seed=0) if sampling.temperature == 0 else sampling
 
 
 def say_unknown(model: str, words: list[str]) -> str:

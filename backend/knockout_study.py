@@ -15,7 +15,6 @@ from aia import world
 from aia.curves import correlate_curves
 from aia.evaluation import held_out_drawings, held_out_questions, plain
 from aia.intensity import Definition, Task
-from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
 from backend.families.base import FamilyModel
 from backend.interface import CancelFlag, Finished, UserError
 from backend.kept.captures import Capture, round_finite
@@ -23,6 +22,7 @@ from backend.kept.knockouts import KnockoutReport, Settings
 from backend.knockout import check_settings, knock_out
 from backend.knockout_intervals import mean_interval, share_difference, share_interval
 from backend.measurement import check_samples
+from backend.sampling import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
 from backend.scores import Progress
 
 DRAWING = "drawing"

@@ -15,11 +15,11 @@ import numpy as np
 from aia.curves import spread_over_samples, summarise_curves, task_correlation
 from aia.intensity import Definition, Task
 from aia.targets import StageTargets, fit_targets
-from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
 from backend.interface import CancelFlag, Finished, UnifiedModel, UserError
 from backend.kept.captures import Capture, Sampling, round_finite
 from backend.measuring.prompts import Prompt, pick_questions, world_prompts
 from backend.measuring.rows import DEFINITIONS, Row, make_row
+from backend.sampling import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
 from backend.scores import Progress
 
 __all__ = ["DEFAULT_SAMPLING", "MIN_SAMPLES", "check_samples", "fit_report", "measure_model", "pick_questions"]

@@ -21,11 +21,11 @@ from aia import world
 from aia.intensity import Definition, Task
 from assets.recipes import emu3_processor, processor
 from backend.embedded import load_embedded
-from backend.engine import GENERATION_SAMPLING
 from backend.families import load_model
 from backend.measurement import measure_model
 from backend.models.specs import SPECS
 from backend.paper import load_paper
+from backend.sampling import GENERATION_SAMPLING
 from backend.scores import evaluate_model
 
 EMBEDDED = [spec for spec in SPECS if spec.embedded]

@@ -53,7 +53,7 @@ def chosen_sampling(
     spec: ModelSpec, seed: int, guidance: float | None, temperature: float | None, size: str = ""
 ) -> Sampling:
     """What was asked for, and the model's own way of drawing for what was not. Raises `UserError`."""
-    from backend.engine import check_sampling, drawing_sampling
+    from backend.sampling import check_sampling, drawing_sampling
 
     own = drawing_sampling(spec)
     sampling = Sampling(

@@ -34,10 +34,10 @@ from app.commands.console import (
     write_json,
 )
 from app.settings import settings_from_environment
-from backend.engine import UNDERSTANDING_SAMPLING
 from backend.interface import Preparing, UserError
 from backend.kept.captures import Capture
 from backend.kept.knockouts import MOST_DRAWS, MOST_LAYERS, KnockoutReport, Knockouts, Settings, Way, default_width
+from backend.sampling import UNDERSTANDING_SAMPLING
 
 HEADS_HELP = (
     "Single heads instead of windows of layers: each, or some together as LAYER.HEAD by commas; with --samples."

@@ -17,7 +17,7 @@ from app.components.chips import ExampleChips
 from app.components.picture import PictureChoice, PictureField
 from app.explore.samples import UPLOAD_QUESTIONS, Samples
 from app.explore.views import data_url
-from backend.engine import BASE, GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING, Adapter
+from backend.engine import BASE, Adapter
 from backend.finetuning.memory import format_bytes
 from backend.interface import UserError
 from backend.kept.captures import Capture, CaptureKey, Sampling
@@ -26,6 +26,7 @@ from backend.models.drawing_sizes import ASPECTS, allows_sizes
 from backend.models.loading_memory import loading_memory
 from backend.models.specs import ModelSpec, Precision
 from backend.pictures import MAX_FILE_BYTES, load_picture, pixels_sha256
+from backend.sampling import GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING
 
 TASK_LABELS = {Task.UNDERSTANDING: "Understand", Task.GENERATION: "Draw"}
 PRECISION_LABELS = {Precision.FULL: "Full", Precision.INT8: "int8", Precision.NF4: "NF4"}

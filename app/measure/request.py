@@ -19,7 +19,6 @@ from app.explore.adapters import adapter_finder
 from app.explore.form import number, whole_number
 from app.finetune.request import DATASET, Requests
 from app.rules import check
-from backend.engine import GENERATION_SAMPLING, RANGES, drawing_sampling
 from backend.interface import UserError
 from backend.measuring.config import MOST_SAMPLES, WORLD, MeasureConfig, make_config
 from backend.measuring.plan import Plan, make_plan
@@ -27,6 +26,7 @@ from backend.measuring.prompt_files import KeptPrompts, PromptFiles
 from backend.measuring.runs import Measures
 from backend.models.loading_memory import check_loading_fits
 from backend.models.specs import ModelSpec, Precision, find_spec
+from backend.sampling import GENERATION_SAMPLING, RANGES, drawing_sampling
 
 PROMPTS, BOTH = "prompts:", "both"
 DEFAULTS: dict[str, Any] = {  # temperature and guidance are the first model's; another has its own

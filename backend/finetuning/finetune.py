@@ -35,7 +35,6 @@ from aia.evaluation import held_out_samples
 from aia.intensity import Task
 from aia.targets import StageTargets, load_targets
 from aia.training import Training, TrainingError, make_accelerator, make_probe_batches
-from backend.engine import GENERATION_SAMPLING
 from backend.families import as_trainable, load_model
 from backend.finetuning.samples import Sampler, choose_items, sample_when_due
 from backend.interface import Cancelled, UnifiedModel, UserError
@@ -44,6 +43,7 @@ from backend.models.downloads import fetched
 from backend.models.local_models import find_model
 from backend.models.specs import SPECS, ModelSpec, Precision
 from backend.pictures import load_picture
+from backend.sampling import GENERATION_SAMPLING
 from backend.scores import evaluate_model
 
 Listener = Callable[[dict], None]

@@ -28,9 +28,9 @@ from aia.config import TrainingConfig
 from aia.data import Sample
 from aia.evaluation import plain
 from aia.intensity import Task
-from backend.engine import GENERATION_SAMPLING
 from backend.interface import UnifiedModel, UserError
 from backend.pictures import picture_to_png
+from backend.sampling import GENERATION_SAMPLING
 from backend.scores import fit_canvas
 
 SEED = 11  # of prompts, questions and the noise that drawings begin with

@@ -26,11 +26,11 @@ from aia.config import TrainingConfig, make_config
 from aia.curves import task_correlation
 from aia.intensity import Task
 from aia.targets import StageTargets, fit_targets, load_targets, save_targets
-from backend.engine import GENERATION_SAMPLING
 from backend.families import load_model
 from backend.finetuning.finetune import SCORE_SEED, RunFolder, finetune, write_whole
 from backend.interface import UserError
 from backend.models.specs import ASSETS, SPECS, ModelSpec
+from backend.sampling import GENERATION_SAMPLING
 from backend.scores import evaluate_model
 
 Listener = Callable[[str, dict], None]  # name of the run, its event

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aia.intensity import Definition, Task
-from backend.engine import GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING
 from backend.interface import UserError
 from backend.kept.captures import Sampling
 from backend.measurement import MIN_SAMPLES
 from backend.models.model_spec import Precision
+from backend.sampling import GENERATION_SAMPLING, RANGES, UNDERSTANDING_SAMPLING
 
 MOST_SAMPLES = 5_000
 WORLD = "world"

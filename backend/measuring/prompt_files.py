@@ -15,11 +15,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.engine import MAX_PROMPT_CHARACTERS
 from backend.finetuning.image_zips import shorten
 from backend.interface import UserError
 from backend.kept.documents import alone_with, now, write_bytes_whole
 from backend.people.person import is_mine, owner_of_new
+from backend.sampling import MAX_PROMPT_CHARACTERS
 
 MAX_FILE_BYTES = 4 * 2**20
 KEPT_BAD_LINES = 200

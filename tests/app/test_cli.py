@@ -16,8 +16,8 @@ from aia.intensity import Task
 from aia.targets import load_targets
 from app.cli import cli
 from app.commands.console import say_correlation
-from backend.engine import GENERATION_SAMPLING
 from backend.interface import UserError
+from backend.sampling import GENERATION_SAMPLING
 from tests.app.fakes import FakeModel
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,12 +13,12 @@ from app.components.result import ResultView, State
 from app.explore.form import FILLED, about_models, drawn_with, make_form
 from app.explore.page import Explore
 from app.explore.samples import load_samples
-from backend.engine import RANGES
 from backend.interface import Finished
 from backend.kept.captures import Sampling
 from backend.kept.store import MENDED
 from backend.models.catalogue import CURVES_ONLY
 from backend.models.specs import SPECS
+from backend.sampling import RANGES
 
 SAMPLES = load_samples()
 

@@ -11,20 +11,13 @@ from PIL import Image
 
 from aia import world
 from aia.intensity import Task
-from backend.engine import (
-    GENERATION_SAMPLING,
-    UNDERSTANDING_SAMPLING,
-    Adapter,
-    Engine,
-    check_request,
-    normal_sampling,
-    say_unknown,
-)
+from backend.engine import Adapter, Engine, say_unknown
 from backend.interface import Cancelled, Finished, Notice, Preparing, UserError
 from backend.kept.captures import Sampling
 from backend.kept.store import CaptureStore, StoreFull
 from backend.models.loading import weights_revision
 from backend.models.specs import SPECS, Precision
+from backend.sampling import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, check_request, normal_sampling
 
 PICTURE = Image.fromarray(world.draw_scene(world.Scene((world.Thing("red", "star", "large", 32, 32),))))
 

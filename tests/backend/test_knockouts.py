@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.engine import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING, Engine
+from backend.engine import Engine
 from backend.interface import Cancelled, UserError
 from backend.kept.captures import Sampling
 from backend.kept.knockouts import (
@@ -28,6 +28,7 @@ from backend.kept.store import CaptureStore
 from backend.knockout import Progress, knock_out
 from backend.knockout_study import describe_kind, study_knockout
 from backend.matters import Matters
+from backend.sampling import GENERATION_SAMPLING, UNDERSTANDING_SAMPLING
 from tests.backend.contract.helpers import PICTURE, finish
 
 CAPTURE = "0123456789abcdef01234567"
