@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Mapping
 
 from backend.interface import UserError
-from backend.kept.captures import directory_bytes
+from backend.kept.capture_files import directory_bytes
 
 MAX_IMPORT_BYTES = 256 * 2**20  # of a file, and of everything in it
 MAX_MEMBERS = 128

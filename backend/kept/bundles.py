@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from aia.intensity import Definition, Task
 from backend.interface import UserError
 from backend.kept.archives import read_members
-from backend.kept.captures import CaptureFormatError, check_picture
+from backend.kept.capture_files import CaptureFormatError, check_picture
 from backend.kept.documents import Document, Documents, Plain, clean_line, now
 from backend.kept.measurements import MOST_LAYERS, Curve, Deviation
 

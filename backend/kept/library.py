@@ -18,7 +18,7 @@ from backend.background.runs import Runs
 from backend.comparison import Comparables
 from backend.interface import UserError
 from backend.kept.bundles import Bundles
-from backend.kept.captures import CaptureFormatError, capture_from_npz
+from backend.kept.capture_files import CaptureFormatError, capture_from_npz
 from backend.kept.documents import Documents, alone_with, drop_oldest, write_bytes_whole
 from backend.kept.labels import NONE as NO_LABEL
 from backend.kept.labels import Label, Labels

@@ -18,7 +18,7 @@ from aia.intensity import Definition
 from backend.interface import UserError
 from backend.kept.archives import MAX_IMPORT_BYTES, is_zip, member_names, pack, read_members
 from backend.kept.bundles import COMPARISON
-from backend.kept.captures import CaptureFormatError, capture_from_npz
+from backend.kept.capture_files import CaptureFormatError, capture_from_npz
 from backend.kept.documents import Document, Documents, clean_line, now
 from backend.kept.library import Library, check_thing
 from backend.kept.run_archive import RUN, check_run, own_id, pack_run, unpack_run

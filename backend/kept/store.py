@@ -1,38 +1,29 @@
 """Captures on disk: one folder, kept below a size by dropping the least recently used.
 
-Owns the folder and the way values get in and out of it without pickle. Knows nothing of what a
-capture means, only its id and its bytes; a lost entry costs a computation, never a result, so
+Owns the folder. Knows nothing of what a capture means, only its id and its bytes, nor how a row is trusted
+(`plain_cache.py`) or a database mended (`store_repair.py`). A lost entry costs a computation, never a result, so
 anything damaged or hostile is dropped, logged and made again.
-
-diskcache (5.6.3) unpickles values and even keys if a row says so (CVE-2025-69872), follows any file
-name in a row, and takes its settings from the database. None of that is left here: see `_PlainDisk`
-and `_repair_settings`.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import diskcache
-from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
+from diskcache.core import DBNAME
 from filelock import FileLock
 
 from backend.interface import UserError
-from backend.kept.captures import (
-    MAX_UNCOMPRESSED_BYTES,
-    Capture,
+from backend.kept.capture_files import (
     CaptureFormatError,
-    CaptureKey,
     CaptureTooLarge,
     OtherVersion,
     capture_from_npz,
@@ -42,6 +33,9 @@ from backend.kept.captures import (
     parse_key,
     read_array,
 )
+from backend.kept.captures import Capture, CaptureKey
+from backend.kept.plain_cache import BadEntry, PlainDisk, causes_of, drop_oldest, peek, set_entry
+from backend.kept.store_repair import adopt_files, is_damaged, repair_settings, set_aside
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +47,6 @@ MENDED = (
 )
 
 _ID = re.compile(r"[0-9a-f]{24}")
-_VALUE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 T = TypeVar("T")
@@ -75,92 +68,6 @@ class StoreFailed(UserError):
 
 class StoreFull(StoreFailed):
     """No room for a capture. It is not lost: whoever made it still holds it."""
-
-
-class _BadEntry(Exception):
-    """A row that we would never have written."""
-
-
-class _Damaged(sqlite3.DatabaseError):
-    """A database that opens but is not one of ours any more."""
-
-
-class _PlainDisk(diskcache.Disk):
-    """Text keys; values of bytes, text and numbers; files inside the folder. Never pickle."""
-
-    def __init__(self, directory: str, **settings: Any) -> None:
-        super().__init__(directory, **settings)
-        self._written = threading.local()  # .name: the file made by this thread's last `store`
-
-    def put(self, key: Any) -> tuple[str, bool]:
-        if type(key) is not str:
-            raise TypeError(f"a key must be text, not {type(key).__name__}")
-        return key, True
-
-    def get(self, key: Any, raw: Any) -> str:
-        """Return the key, or an empty one for a row of ours it cannot be: iterating must not stop."""
-        return key if raw and type(key) is str else ""
-
-    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> tuple:
-        if read or type(value) not in (bytes, str, int, float):
-            raise TypeError(f"a value must be bytes, text or a number, not {type(value).__name__}")
-        return super().store(value, read, key)
-
-    def filename(self, key: Any = diskcache.UNKNOWN, value: Any = diskcache.UNKNOWN) -> tuple[str, str]:
-        name, path = super().filename(key, value)
-        self._written.name = name
-        return name, path
-
-    def forget_written(self) -> None:
-        self._written.name = None
-
-    def discard_written(self) -> None:
-        """Remove the file of this thread's last `store`, whose row could not be written."""
-        name = getattr(self._written, "name", None)
-        self.forget_written()
-        if name is not None:
-            self.remove(name)
-
-    def fetch(self, mode: Any, filename: Any, value: Any, read: bool) -> bytes | str | int | float:
-        """Return a row's value.
-
-        Raises:
-            _BadEntry: pickled, of another type, or in a file elsewhere, missing or too large.
-        """
-        if mode == MODE_RAW and filename is None and type(value) in (bytes, str, int, float):
-            return value
-        if mode not in (MODE_BINARY, MODE_TEXT) or read:
-            raise _BadEntry(f"storage mode {mode!r:.20}")
-        path = self._path_inside(filename)
-        if not os.path.isfile(path):
-            raise _BadEntry("its file is missing")
-        if os.path.getsize(path) > MAX_UNCOMPRESSED_BYTES:
-            raise _BadEntry("its file is too large")
-        try:
-            return super().fetch(mode, filename, value, read)
-        except OSError as error:  # diskcache takes it for a missing key
-            logger.warning("Could not read a file of the capture store: %s", error.strerror)
-            raise
-        except UnicodeDecodeError as error:
-            raise _BadEntry("its text is damaged") from error
-
-    def remove(self, file_path: Any) -> None:
-        """Delete a value's file, and only that: a row may name any file at all."""
-        try:
-            self._path_inside(file_path)
-        except _BadEntry as error:
-            logger.warning("Left a file alone that a damaged row of the capture store named: %s.", error)
-        else:
-            super().remove(file_path)
-
-    def _path_inside(self, filename: Any) -> str:
-        if type(filename) is not str or not _VALUE_FILE.fullmatch(filename):
-            raise _BadEntry("its file name is not one of ours")
-        folder = os.path.realpath(self._directory)
-        path = os.path.realpath(os.path.join(folder, filename))
-        if os.path.commonpath([folder, path]) != folder:
-            raise _BadEntry("its file lies outside the store")
-        return path
 
 
 class CaptureStore:
@@ -209,7 +116,7 @@ class CaptureStore:
         if len(data) > self._size_limit_bytes:
             raise self._too_large(len(data))
         try:
-            self._run(lambda cache: _set(cache, capture.id, data))
+            self._run(lambda cache: set_entry(cache, capture.id, data))
         except (OSError, sqlite3.Error, diskcache.Timeout) as error:
             self._cache.close()  # a failed commit leaves the connection inside its transaction
             raise _failure(error) from error
@@ -231,14 +138,14 @@ class CaptureStore:
             if data is None:
                 return None
             if type(data) is not bytes:
-                raise _BadEntry("its value is not bytes")
+                raise BadEntry("its value is not bytes")
             capture = capture_from_npz(data)
             if capture.id != capture_id:
-                raise _BadEntry("it holds another capture")
+                raise BadEntry("it holds another capture")
             return capture
         except OtherVersion as error:
             logger.info("Left capture %s in the store as it is: %s", capture_id, error)
-        except (_BadEntry, CaptureFormatError) as error:
+        except (BadEntry, CaptureFormatError) as error:
             logger.warning("Dropped capture %s from the store: %s", capture_id, error)
             self._drop(capture_id)
         except (OSError, sqlite3.Error, diskcache.Timeout) as error:
@@ -302,9 +209,9 @@ class CaptureStore:
         """
         check_id(capture_id)
         try:
-            data = self._look(lambda cache: _peek(cache, capture_id), None)
+            data = self._look(lambda cache: peek(cache, capture_id), None)
             return data if type(data) is bytes and capture_from_npz(data).id == capture_id else None
-        except (_BadEntry, CaptureFormatError) as error:
+        except (BadEntry, CaptureFormatError) as error:
             logger.warning("Capture %s is damaged: %s", capture_id, error)
             return None
 
@@ -336,16 +243,16 @@ class CaptureStore:
         database = self._folder / DBNAME
         with FileLock(self._folder / "open.lock", timeout=BUSY_SECONDS):
             try:
-                new = not _repair_settings(database)
+                new = not repair_settings(database, BUSY_SECONDS)
             except sqlite3.DatabaseError as error:
-                if not _is_damaged(error):
+                if not is_damaged(error):
                     raise
-                _set_aside(database, error)
+                set_aside(database, error)
                 new, self.mended = True, MENDED
             cache = diskcache.Cache(
                 str(self._folder),
                 timeout=BUSY_SECONDS,
-                disk=_PlainDisk,
+                disk=PlainDisk,
                 eviction_policy="least-recently-used",
                 cull_limit=0,  # diskcache drops ten at a time, the one just put among them: see `_evict`
                 size_limit=self._size_limit_bytes,
@@ -357,7 +264,7 @@ class CaptureStore:
                 sqlite_mmap_size=0,  # a mapped database that shrinks on a full disk kills the process
             )
             if new:
-                _adopt_files(cache, self._folder)
+                adopt_files(cache, self._folder)
         return cache
 
     def _run(self, action: Callable[[diskcache.Cache], T]) -> T:
@@ -366,7 +273,7 @@ class CaptureStore:
         try:
             return action(cache)
         except (sqlite3.DatabaseError, diskcache.Timeout) as error:
-            if not _is_damaged(error):
+            if not is_damaged(error):
                 raise
         with self._lock:
             if self._cache is cache:  # else another thread has rebuilt it
@@ -387,7 +294,7 @@ class CaptureStore:
             return self._run(lambda cache: cache.get(capture_id))
         except (OSError, sqlite3.Error, diskcache.Timeout):
             self._cache.close()
-            return self._run(lambda cache: _peek(cache, capture_id))
+            return self._run(lambda cache: peek(cache, capture_id))
 
     def _drop(self, capture_id: str) -> None:
         try:
@@ -399,7 +306,7 @@ class CaptureStore:
     def _evict(self) -> None:
         """Drop the least recently used, one by one, until the limit holds."""
         try:
-            while self._cache.volume() > self._size_limit_bytes and _drop_oldest(self._cache):
+            while self._cache.volume() > self._size_limit_bytes and drop_oldest(self._cache):
                 pass
         except (OSError, sqlite3.Error, diskcache.Timeout) as error:
             self._cache.close()
@@ -424,29 +331,10 @@ def _make_private_folder(folder: Path) -> None:
             logger.warning("Could not keep other users out of the capture store's folder: %s", error)
 
 
-def _set(cache: diskcache.Cache, key: str, data: bytes) -> None:
-    """Write one entry, or nothing: diskcache leaves a file behind, whole or half, when it fails.
-
-    `retry` stays off: with it, diskcache tries for ever on a full disk, too.
-    """
-    cache.disk.forget_written()
-    try:
-        cache.set(key, data, retry=False)
-    except BaseException:
-        cache.disk.discard_written()
-        raise
-
-
-def _peek(cache: diskcache.Cache, key: str) -> Any:
-    """Read a value without writing its time of use, which a full disk would not take."""
-    row = cache._sql("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchone()
-    return None if row is None else cache.disk.fetch(*row, False)
-
-
 def _read_entry(cache: diskcache.Cache, capture_id: str) -> Entry | None:
     """What an entry's header says; None for a bad entry, which is left to `CaptureStore.get` to drop."""
     try:
-        data = _peek(cache, capture_id)
+        data = peek(cache, capture_id)
         if type(data) is not bytes:
             return None
         header = parse_header(read_array(*open_archive(data), "header"))
@@ -459,109 +347,8 @@ def _read_entry(cache: diskcache.Cache, capture_id: str) -> Entry | None:
         return None
 
 
-def _drop_oldest(cache: diskcache.Cache) -> bool:
-    """Drop the least recently used row, whatever is in it; False if there was none."""
-    with cache.transact():
-        row = cache._sql("SELECT rowid, filename FROM Cache ORDER BY access_time LIMIT 1").fetchone()
-        if row is None:
-            return False
-        cache._sql("DELETE FROM Cache WHERE rowid = ?", (row[0],))
-    if row[1] is not None:
-        cache.disk.remove(row[1])
-    return True
-
-
-def _repair_settings(database: Path) -> bool:
-    """Check the database and forget every setting in it before diskcache obeys them; False if it is empty.
-
-    diskcache runs stored settings as PRAGMAs and as attributes of itself; ours are given when opening.
-
-    Raises:
-        _Damaged: readable, but not as diskcache left it.
-        sqlite3.DatabaseError: no database at all, or not to be read now.
-    """
-    if not database.exists():
-        return False
-    connection = sqlite3.connect(database, timeout=BUSY_SECONDS, isolation_level=None)
-    try:
-        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise _Damaged("its pages are damaged")
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables:
-            return False
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("DELETE FROM Settings WHERE key NOT IN ('count', 'size', 'hits', 'misses')")
-        total = "UPDATE Settings SET value = (SELECT COALESCE(SUM({}), 0) FROM Cache) WHERE key = ?"
-        connection.execute(total.format("size"), ("size",))
-        connection.execute(total.format("1"), ("count",))
-        connection.execute("COMMIT")
-        return True
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorname == "SQLITE_ERROR":  # no such table or column
-            raise _Damaged(str(error)) from error
-        raise
-    finally:
-        connection.close()
-
-
-def _set_aside(database: Path, reason: Exception) -> None:
-    """Rename a damaged database, its journals with it: a new database must not read them."""
-    logger.warning("The capture store's database is damaged (%s); set it aside and made a new one.", reason)
-    stamp = f"{time.time_ns():x}"
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        path = database.with_name(database.name + suffix)
-        if path.exists():
-            path.rename(path.with_name(f"{path.name}.{stamp}.corrupt"))
-
-
-def _adopt_files(cache: diskcache.Cache, folder: Path) -> None:
-    """Take up the captures whose database was lost, where they lie; delete value files that hold none."""
-    adopted = 0
-    for path in sorted(folder.glob("*/*/*.val"), key=lambda path: path.lstat().st_mtime):
-        name = path.relative_to(folder).as_posix()
-        try:
-            adopted += _adopt(cache, name)
-        except OtherVersion as error:
-            logger.info("Left a file of the capture store as it is: %s", error)
-        except (_BadEntry, CaptureFormatError) as error:
-            logger.warning("Deleted a file of the capture store that holds no capture: %s", error)
-            cache.disk.remove(name)
-        except OSError:
-            continue  # logged where it was read
-    if adopted:
-        logger.warning("Took up %d captures again whose database was lost.", adopted)
-
-
-def _adopt(cache: diskcache.Cache, name: str) -> bool:
-    data = cache.disk.fetch(MODE_BINARY, name, None, False)
-    capture_id = capture_from_npz(data).id
-    if capture_id in cache:
-        raise _BadEntry("another file holds the same capture")
-    with cache.transact():
-        cache._row_insert(capture_id, True, time.time(), (None, None, len(data), MODE_BINARY, name, None))
-    return True
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """Return an error and those behind it; diskcache hides a full disk behind a failed ROLLBACK or a Timeout."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
-
-
-def _is_damaged(error: Exception) -> bool:
-    for cause in _causes(error):
-        name = getattr(cause, "sqlite_errorname", None) or ""
-        lost = str(cause).startswith("no such table")  # somebody deleted the file under us
-        if isinstance(cause, _Damaged) or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or lost:
-            return True
-    return False
-
-
 def _failure(error: Exception) -> StoreFailed:
-    for cause in _causes(error):
+    for cause in causes_of(error):
         full_disk = isinstance(cause, OSError) and cause.errno in _FULL_ERRNOS
         if full_disk or getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL" or "disk is full" in str(cause):
             return StoreFull(

@@ -18,7 +18,7 @@ from app.closer.route import Closer
 from app.components import FOLDER
 from backend.background.runs import Runs
 from backend.comparison import Comparables
-from tests.backend.test_captures import pack, unpack
+from tests.backend.test_capture_files import pack, unpack
 from tests.made_captures import make_answer, make_drawing, make_mass
 
 

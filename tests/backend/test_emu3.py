@@ -9,7 +9,8 @@ from aia.intensity import PAD_GROUP, Group, group_index
 from backend.families import load_model
 from backend.families.emu3 import SYSTEM
 from backend.interface import Finished, UserError
-from backend.kept.captures import Sampling, capture_from_npz, capture_to_npz
+from backend.kept.capture_files import capture_from_npz, capture_to_npz
+from backend.kept.captures import Sampling
 from backend.models.drawing_sizes import parse_size
 from tests.checkpoints import emu3
 

@@ -10,7 +10,8 @@ from backend.background.runs import Runs
 from backend.comparison import Comparables, parse_ids
 from backend.interface import UserError
 from backend.kept import library as library_module
-from backend.kept.captures import CaptureKey, Sampling, capture_to_npz
+from backend.kept.capture_files import capture_to_npz
+from backend.kept.captures import CaptureKey, Sampling
 from backend.kept.library import Library
 from backend.kept.store import CaptureStore
 from tests.app.fakes import make_capture

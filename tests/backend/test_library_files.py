@@ -80,7 +80,7 @@ def test_a_capture_there_and_back_is_the_same_file(here, there):
 def test_a_capture_that_is_here_stays_as_it_was(here):
     fake = drawing(created=5.0)  # the same key with other content
     assert fake.id == drawing().id
-    from backend.kept.captures import capture_to_npz
+    from backend.kept.capture_files import capture_to_npz
 
     [came] = here.take_in(capture_to_npz(fake))
     assert came.already and here.library.store.get(fake.id).created == drawing().created

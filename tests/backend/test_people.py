@@ -13,7 +13,8 @@ from backend.comparison import Comparables
 from backend.finetuning.datasets import Datasets
 from backend.finetuning.target_files import TargetFiles
 from backend.interface import UserError
-from backend.kept.captures import CaptureKey, Sampling, capture_to_npz
+from backend.kept.capture_files import capture_to_npz
+from backend.kept.captures import CaptureKey, Sampling
 from backend.kept.library import Library
 from backend.kept.library_files import LibraryFiles
 from backend.kept.measurements import Measurements

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from aia.intensity import GROUPS, Definition
-from backend.kept.captures import MAX_UNCOMPRESSED_BYTES, CaptureFormatError, capture_from_npz, capture_to_npz
+from backend.kept.capture_files import MAX_UNCOMPRESSED_BYTES, CaptureFormatError, capture_from_npz, capture_to_npz
 from backend.kept.rounding import ROUNDED_FROM_BYTES, from_parts, is_rounded, round_if_large, to_parts
 from backend.kept.store import CaptureStore
-from tests.backend.test_captures import assert_one_sentence, assert_same, make_capture, npy, pack, unpack
+from tests.backend.test_capture_files import assert_one_sentence, assert_same, make_capture, npy, pack, unpack
 from tests.big_capture import big_answer, big_drawing
 
 ERROR = 1 / 131_070

@@ -26,9 +26,10 @@ from PIL import Image
 import backend.kept.store as store_module
 from aia.intensity import GROUPS, Task
 from backend.interface import UserError
-from backend.kept.captures import Capture, CaptureKey, Sampling, capture_to_npz
+from backend.kept.capture_files import capture_to_npz
+from backend.kept.captures import Capture, CaptureKey, Sampling
 from backend.kept.store import CaptureStore, StoreFailed, StoreFull
-from tests.backend.test_captures import pack, unpack
+from tests.backend.test_capture_files import pack, unpack
 
 
 def make_capture(number: int = 0, queries: int = 20) -> Capture:
@@ -173,7 +174,7 @@ def test_a_capture_larger_than_the_store_is_told_and_costs_no_other(tmp_path):
 
 
 def test_a_capture_too_large_for_its_format_is_told(store, monkeypatch):
-    monkeypatch.setattr("backend.kept.captures.MAX_UNCOMPRESSED_BYTES", 1000)
+    monkeypatch.setattr("backend.kept.capture_files.MAX_UNCOMPRESSED_BYTES", 1000)
     with pytest.raises(StoreFull):
         store.put(make_capture())
 

@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import CDPSession, Page, sync_playwright
 
-from backend.kept.captures import Capture, capture_to_npz
+from backend.kept.capture_files import capture_to_npz
+from backend.kept.captures import Capture
 from backend.kept.store import CaptureStore
 from tests.big_capture import big_answer, big_drawing
 from tests.made_captures import make_answer

@@ -14,17 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import backend.kept.captures as captures
 from aia.intensity import GROUPS, Definition, Task
-from backend.kept.captures import (
-    Capture,
-    CaptureFormatError,
-    CaptureKey,
-    CaptureTooLarge,
-    Sampling,
-    capture_from_npz,
-    capture_to_npz,
-)
+from backend.kept import capture_files
+from backend.kept.capture_files import CaptureFormatError, CaptureTooLarge, capture_from_npz, capture_to_npz
+from backend.kept.captures import Capture, CaptureKey, Sampling
 
 STORED = ("mass", "query_positions", "cross", "cross_positions")
 ARRAYS = (*STORED, "patch_rows")
@@ -172,7 +165,7 @@ def test_a_capture_that_could_not_be_read_back_is_not_written():
 
 
 def test_a_capture_too_large_to_be_kept_is_told_apart(monkeypatch):
-    monkeypatch.setattr(captures, "MAX_UNCOMPRESSED_BYTES", 1000)
+    monkeypatch.setattr(capture_files, "MAX_UNCOMPRESSED_BYTES", 1000)
     with pytest.raises(CaptureTooLarge, match=r"at most 0.0 MiB"):
         capture_to_npz(make_capture())
 
@@ -294,12 +287,12 @@ def test_compressions_that_unpack_without_bound_are_refused(compression):
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(monkeypatch):
-    monkeypatch.setattr(captures, "MAX_UNCOMPRESSED_BYTES", 2**25)  # the real one takes seconds to make
+    monkeypatch.setattr(capture_files, "MAX_UNCOMPRESSED_BYTES", 2**25)  # the real one takes seconds to make
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("header.npy", npy(np.zeros(4, np.uint8)))
         with archive.open("mass.npy", "w") as member:
-            for _ in range(captures.MAX_UNCOMPRESSED_BYTES // 2**23 + 1):
+            for _ in range(capture_files.MAX_UNCOMPRESSED_BYTES // 2**23 + 1):
                 member.write(bytes(2**23))
     data = buffer.getvalue()
     assert len(data) < 2**20
