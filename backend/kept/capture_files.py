@@ -40,6 +40,11 @@ _OPTIONAL_DTYPES = {
     "drawn": np.dtype(np.float16),
     "made_ids": np.dtype(np.int32),
 }
+_NPY_MAGIC = b"\x93NUMPY\1\0"
+_NPY_HEADER = re.compile(  # as `np.lib.format.write_array` writes it
+    r"\{'descr': '([^']{2,8})', 'fortran_order': (True|False), "
+    r"'shape': \(((?:[0-9]{1,12}, ?)*(?:[0-9]{1,12})?)\), ?\} *\n"
+)
 _PARTS = "mass_parts"  # instead of the masses, in files of the second version
 _ALL_DTYPES = _DTYPES | _OPTIONAL_DTYPES | {_PARTS: np.dtype(np.uint8)}
 _HEADER_FIELDS = ("format_version", "key", "text", "tokens", "token_groups", "grid", "seconds", "created")
@@ -102,6 +107,7 @@ def capture_from_npz(data: bytes) -> Capture:
 
     Raises:
         CaptureFormatError: damaged, hostile, of another format version, or not a capture at all.
+        MemoryError: there is none left to unpack it; nothing is wrong with it.
     """
     try:
         archive, members = open_archive(data)
@@ -113,10 +119,10 @@ def capture_from_npz(data: bytes) -> Capture:
         if _PARTS in arrays:
             arrays["mass"] = _join_parts(arrays.pop(_PARTS))
         return _build(header, arrays)
-    except CaptureFormatError:
+    except (CaptureFormatError, MemoryError):  # every size was checked: no memory is no fault of the file
         raise
     except Exception as error:
-        # zipfile, zlib, numpy's header parser and json raise nearly anything on hostile bytes
+        # zipfile, zlib, numpy and json raise nearly anything on hostile bytes
         # (BadZipFile, zlib.error, struct.error, NotImplementedError, RecursionError, …).
         raise CaptureFormatError(
             "Expected a capture file, but this one is damaged or something else: run the prompt again for a new one."
@@ -201,17 +207,22 @@ def directory_bytes(data: bytes) -> int | None:
 def read_array(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str) -> np.ndarray:
     """Read one .npy member of the type it must have; never allocates more than its declared size.
 
-    `np.load` would allocate whatever shape the header claims before looking for the data.
+    `np.load` would allocate whatever shape the header claims before looking for the data, and numpy has Python's parser
+    read the header, which now and then fails where several threads read (SystemError, seen with Python 3.11.7).
     """
     raw = archive.read(members[name])
-    stream = io.BytesIO(raw)
-    _require(np.lib.format.read_magic(stream) == (1, 0), f"{name} as npy version 1.0", "another version")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-    _require(dtype == _ALL_DTYPES[name], f"{name} of type {_ALL_DTYPES[name]}", str(dtype)[:40])
-    whole = not fortran_order and math.prod(shape) * dtype.itemsize == len(raw) - stream.tell()
+    _require(raw[:8] == _NPY_MAGIC, f"{name} as npy version 1.0", "another version")
+    start = 10 + int.from_bytes(raw[8:10], "little")
+    header = _NPY_HEADER.fullmatch(raw[10:start].decode("latin-1"))
+    _require(header is not None, f"{name} with a header as numpy writes it", "another one")
+    descr, fortran_order, axes = header.groups()
+    dtype = _ALL_DTYPES[name]
+    _require(descr == dtype.str, f"{name} of type {dtype}", descr)
+    shape = tuple(int(length) for length in axes.replace(" ", "").split(",") if length)
+    whole = fortran_order == "False" and math.prod(shape) * dtype.itemsize == len(raw) - start
     _require(whole, f"{name} with as much data as its shape says", "more or less")
     # Over bytes, so that it can never be made writeable.
-    return np.ndarray(shape, _ALL_DTYPES[name], raw, stream.tell())
+    return np.ndarray(shape, dtype, raw, start)
 
 
 def parse_header(header: np.ndarray) -> dict[str, Any]:
@@ -313,6 +324,8 @@ def check_picture(picture: bytes) -> bytes:
             same = image.size == (width, height)  # a second header would bring a second size
             if same:
                 image.load()
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises nearly anything on damaged files
         raise CaptureFormatError(_sentence("a whole PNG picture", "a damaged one")) from error
     _require(same, "a picture of one size", "two")

@@ -148,7 +148,7 @@ class CaptureStore:
         except (BadEntry, CaptureFormatError) as error:
             logger.warning("Dropped capture %s from the store: %s", capture_id, error)
             self._drop(capture_id)
-        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+        except (OSError, sqlite3.Error, diskcache.Timeout, MemoryError) as error:
             logger.warning("Could not read capture %s from the store: %s", capture_id, error)
         return None
 

@@ -79,8 +79,8 @@ def adopt_files(cache: diskcache.Cache, folder: Path) -> None:
         except (BadEntry, CaptureFormatError) as error:
             logger.warning("Deleted a file of the capture store that holds no capture: %s", error)
             cache.disk.remove(name)
-        except OSError:
-            continue  # logged where it was read
+        except (OSError, MemoryError) as error:
+            logger.warning("Could not read a file of the capture store: %r", error)
     if adopted:
         logger.warning("Took up %d captures again whose database was lost.", adopted)
 

@@ -453,3 +453,50 @@ def test_attention_between_the_patches_of_an_answer_is_refused():
     members["header.npy"] = npy(np.frombuffer(json.dumps(header).encode(), np.uint8))
     with pytest.raises(CaptureFormatError, match="between patches only where it draws"):
         capture_from_npz(pack(members))
+
+
+# --- what a file is not blamed for ---
+
+
+def test_the_headers_of_arrays_are_read_without_pythons_parser(monkeypatch):
+    """It has failed with SystemError where several threads read at once (Python 3.11.7); a good file was dropped."""
+    data = capture_to_npz(make_capture())
+
+    def fail(*_, **__):
+        raise SystemError("AST constructor recursion depth mismatch (before=27, after=63)")
+
+    monkeypatch.setattr("ast.parse", fail)
+    monkeypatch.setattr("ast.literal_eval", fail)
+    assert_same(capture_from_npz(data), make_capture())
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3), (1, 0, 4), (1, 2, 3, 4, 5, 6)])
+def test_every_shape_that_numpy_writes_is_read(shape):
+    array = np.arange(np.prod(shape, dtype=int), dtype=np.int32).reshape(shape)
+    members = {"header.npy": npy(np.zeros(1, np.uint8)), "made_ids.npy": npy(array)}
+    found = capture_files.read_array(*capture_files.open_archive(pack(members)), "made_ids")
+    assert found.shape == shape and np.array_equal(found, array) and not found.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "shape", ["(-1,)", "(1e1,)", "(0x4,)", "(4,) * 1", "[4]", "(99999999999999999999,)", "(4, (2,))", "(٤,)", "(True,)"]
+)
+def test_shapes_that_numpy_does_not_write_are_refused(shape):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    forged = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + b"1234"
+    members = unpack(capture_to_npz(make_capture()))
+    with pytest.raises(CaptureFormatError) as refused:
+        capture_from_npz(pack({**members, "header.npy": forged}))
+    assert_one_sentence(str(refused.value))
+
+
+@pytest.mark.parametrize("where", ["zipfile.ZipFile.read", "PIL.ImageFile.ImageFile.load"])
+def test_want_of_memory_is_no_fault_of_the_file(monkeypatch, where):
+    data = capture_to_npz(make_capture())
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(MemoryError):
+        capture_from_npz(data)

@@ -292,6 +292,18 @@ def test_an_entry_of_another_capture_is_refused(store, caplog):
     assert store.ids() == [second.id]
 
 
+def test_want_of_memory_drops_nothing(store, tmp_path, monkeypatch, caplog):
+    store.put(capture := make_capture())
+    with monkeypatch.context() as short:
+        short.setattr("zipfile.ZipFile.read", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+        assert store.get(capture.id) is None and "Could not read capture" in caplog.text
+        (store._folder / "cache.db").write_bytes(b"no database" * 1000)
+        CaptureStore(store._folder).close()  # made again from files that cannot be unpacked now
+    assert len(value_files(store)) == 1
+    (store._folder / "cache.db").write_bytes(b"no database" * 1000)
+    assert CaptureStore(store._folder).get(capture.id) is not None
+
+
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "missing", "empty", "text", "huge"])
 def test_a_damaged_entry_is_dropped_and_can_be_made_again(store, damage, caplog):
     capture = make_capture()
