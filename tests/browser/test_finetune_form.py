@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.backend.zips import asking, drawing, picture, write_rows, write_zip
 from tests.browser.person import text
-from tests.browser.test_finetune_page import RUN_READY, fill_small_run, traces, turn_to_finetune, wait_for_state
+from tests.browser.test_finetune_page import fill_small_run, start, traces, turn_to_finetune, wait_for_state
 from tests.browser.test_look import BACKGROUNDS, keep
 
 ALERT = "#lens-estimate [role=alert]"
@@ -63,9 +63,7 @@ def test_own_data_with_a_bad_row_are_reported_and_trained_on(open_page, api, fil
     page.click("#lens-start")
     expect(page.locator("#lens-start-message")).to_contain_text("got 1 bad of 4; correct them, or train on the good")
     page.get_by_label("Train on the good rows only").check()
-    page.click("#lens-start")
-    page.wait_for_selector(RUN_READY)
-    run = page.get_attribute(".lens-run", "data-run")
+    run = start(page, api)
     config = api.predict(run, api_name="/run_status")["config"]
     assert re.fullmatch("dataset:[0-9a-f]{16}", config["data"]) and config["skip_bad_rows"] is True
     wait_for_state(page, run, "finished")

@@ -35,6 +35,20 @@ def fill_small_run(page, steps=STEPS, **settings):
         page.keyboard.press("Tab")
 
 
+def start(page, api):
+    """Start what the form says: the new run's id, once it is in front. Until then the newest of those before is."""
+    before = [run["id"] for run in api.predict(api_name="/list_runs")["runs"]]
+    page.click("#lens-start")
+    page.wait_for_function(
+        """before => {
+          const run = document.querySelector(".lens-run").dataset.run;
+          return run && !before.includes(run) && document.querySelector(`.lens-rows [data-run="${run}"]`);
+        }""",
+        arg=before,
+    )
+    return page.get_attribute(".lens-run", "data-run")
+
+
 def step(page):
     found = re.search(r"step ([\d,]+) of", text(page, ".lens-run .lens-facts"))
     return int(found[1].replace(",", ""))
@@ -102,10 +116,9 @@ def test_a_run_is_watched_left_stopped_resumed_and_read(open_page, chromium, api
     turn_to_finetune(page)
     fill_small_run(page)
     page.get_by_role("textbox", name="Name Shown in the list").fill("a small run")
-    page.click("#lens-start")
-    page.wait_for_selector(RUN_READY)
-    run, control = runs_listed(page)[:2]
-    assert page.url.endswith(f"?run={run}")
+    run = start(page, api)
+    assert runs_listed(page)[0] == run and page.url.endswith(f"?run={run}")
+    control = runs_listed(page)[1]
     assert text(page, ".lens-run h2") == "a small run"
 
     seen = [wait_for_step_after(page, 0)]
