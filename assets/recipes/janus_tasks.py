@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from aia import world
 from assets.recipes.codes import nearest_codes
 from assets.recipes.janus import WIDTH
 from assets.recipes.pictures import GRID, pixels_of, scenes_for
 from assets.recipes.tasks import (
     Asked,
     answer_loss,
+    ask_again,
+    begin_loss,
     choose_drawings,
     find_first_patches,
     first_patch_loss,
@@ -23,12 +24,11 @@ from assets.recipes.tasks import (
 
 
 def make_understanding_batch(processor, step: int, batch: int) -> dict:
-    """Pictures, each with one question of every kind, packed by `pack_questions`, and their `pixels`."""
+    """Pictures, each with the questions of `ask_again`, packed by `pack_questions`, and their `pixels`."""
     tokenizer = processor.tokenizer
     scenes, rng = scenes_for("understanding", step, batch)
     pictures = []
     for scene in scenes:
-        questions = world.make_questions(scene, rng).values()
         pictures.append(
             [
                 Asked(
@@ -36,7 +36,7 @@ def make_understanding_batch(processor, step: int, batch: int) -> dict:
                     question_ids(tokenizer, question.text),
                     [*tokenizer(question.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id],
                 )
-                for question in questions
+                for question in ask_again(scene, rng)
             ]
         )
     packed = pack_questions(understanding_prefix(tokenizer), pictures, tokenizer.pad_token_id)
@@ -91,7 +91,7 @@ def drawing_ids(tokenizer, prompt: str) -> list[int]:
 def drawing_loss(model, batch: dict) -> torch.Tensor:
     """Cross-entropy of the 64 codes; the picture follows its prompt at once, padding stands at the end.
 
-    With focus, half as much again of `first_patch_loss`.
+    With focus, a quarter as much again of `first_patch_loss` and of `begin_loss`.
     """
     codes, lengths = batch["codes"], batch["lengths"]
     size, total = len(codes), batch["ids"].shape[1] + GRID * GRID - 1
@@ -105,4 +105,6 @@ def drawing_loss(model, batch: dict) -> torch.Tensor:
     hidden = hidden.gather(1, rows[..., None].expand(-1, -1, WIDTH))
     logits = model.model.generation_head(hidden)
     loss = F.cross_entropy(logits.flatten(0, 1), codes.flatten())
-    return loss + 0.5 * first_patch_loss(logits, codes, batch["first"]) if batch["first"].any() else loss
+    if not batch["first"].any():
+        return loss
+    return loss + 0.25 * first_patch_loss(logits, codes, batch["first"]) + 0.25 * begin_loss(logits, codes)

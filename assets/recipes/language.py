@@ -39,7 +39,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Schedule:
-    """So many steps of `batch` pictures with questions and twice as many drawings.
+    """Steps `first` … `steps` − 1, of `batch` pictures with questions and twice as many drawings each.
 
     The rate is constant after `warm_up` steps and decays to zero over the last `decay_steps`. From step
     `muon_from` on matrices are trained by Muon, all else by AdamW. A checkpoint every `save_steps` steps or
@@ -50,13 +50,14 @@ class Schedule:
     decay_steps: int
     batch: int
     rate: float
+    first: int = 0
     warm_up: int = 200
     muon_from: int = 0
     save_steps: int = 250
     save_minutes: float = 10
 
     def rate_at(self, step: int) -> float:
-        return self.rate * min(1, (step + 1) / self.warm_up, (self.steps - step) / self.decay_steps)
+        return self.rate * min(1, (step + 1 - self.first) / self.warm_up, (self.steps - step) / self.decay_steps)
 
 
 def train_language(work: Path, course: Course, schedule: Schedule) -> None:
@@ -183,6 +184,7 @@ def load_checkpoint(work: Path, module: nn.Module) -> tuple[int, dict[str, torch
 def resume(work: Path, course: Course, schedule: Schedule) -> tuple[int, list[torch.optim.Optimizer]]:
     """Load the newest checkpoint, if any: the step to go on from, and the optimizers with their state."""
     step, tensors = load_checkpoint(work, course.module)
+    step = max(step, schedule.first)
     optimizers = make_language_optimizers(course, schedule.rate, muon=step >= schedule.muon_from)
     names = {id(p): n for n, p in course.module.named_parameters()}
     for optimizer in optimizers:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from transformers import JanusForConditionalGeneration
 
 from assets.recipes.codec import train_codec
 from assets.recipes.codes import load_code_book
@@ -23,16 +24,19 @@ from assets.recipes.processor import make_processor
 from assets.recipes.vision import train_vision
 
 
-def make_course(work: Path, focus_from: int = 0) -> Course:
-    """A model with the code vectors and the vision encoder of the first two stages, and its two tasks.
+def make_course(work: Path, focus_from: int = 0, start: Path | None = None) -> Course:
+    """A model with the code vectors and the vision encoder of the first two stages, or that of `start`; its two tasks.
 
     From step `focus_from` on drawings are chosen as `choose_drawings` says.
     """
     processor = make_processor()
-    model = make_model(processor)
     book, embedding = load_code_book(work)
-    model.model.vision_model.load_state_dict(load_file(work / "vision.safetensors"))
-    model.model.generation_embeddings.weight.data.copy_(embedding * 4)
+    if start:
+        model = JanusForConditionalGeneration.from_pretrained(start)
+    else:
+        model = make_model(processor)
+        model.model.vision_model.load_state_dict(load_file(work / "vision.safetensors"))
+        model.model.generation_embeddings.weight.data.copy_(embedding * 4)
     model.model.vqmodel.requires_grad_(False)
     model.model.vision_model.requires_grad_(False)
     model.train()
@@ -47,11 +51,12 @@ def make_course(work: Path, focus_from: int = 0) -> Course:
     return Course(model, understanding, drawing, matrices="language_model.layers")
 
 
-def export(work: Path, out: Path) -> None:
+def export(work: Path, out: Path, start: Path | None = None) -> None:
     """Write the trained model and its processor as a `from_pretrained` folder, no file over 9 MB."""
-    model, processor = make_course(work).module, make_processor()
-    codec = load_file(work / "codec.safetensors")
-    model.model.vqmodel.load_state_dict({k.removeprefix("vq."): v for k, v in codec.items() if k.startswith("vq.")})
+    model, processor = make_course(work, start=start).module, make_processor()
+    if not start:
+        codec = load_file(work / "codec.safetensors")
+        model.model.vqmodel.load_state_dict({k.removeprefix("vq."): v for k, v in codec.items() if k.startswith("vq.")})
     step, _ = load_checkpoint(work, model)
     generation = model.generation_config
     generation.generation_kwargs = {
@@ -79,6 +84,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--muon-from", type=int, default=0, help="step from which Muon trains the matrices")
     parser.add_argument("--focus-from", type=int, default=0, help="step from which drawing looks at small scenes more")
+    parser.add_argument("--trained", type=Path, help="a folder that export wrote: train its language model further")
+    parser.add_argument(
+        "--first-step", type=int, default=0, help="with --trained: the step to begin with, for its scenes"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -89,11 +98,16 @@ def main() -> None:
         train_vision(options.work, options.vision_steps, 48)
     if options.stage in ("language", "all"):
         schedule = Schedule(
-            options.steps, options.decay_steps, options.batch, options.rate, muon_from=options.muon_from
+            options.steps,
+            options.decay_steps,
+            options.batch,
+            options.rate,
+            first=options.first_step,
+            muon_from=options.muon_from,
         )
-        train_language(options.work, make_course(options.work, options.focus_from), schedule)
+        train_language(options.work, make_course(options.work, options.focus_from, options.trained), schedule)
     if options.stage in ("export", "all"):
-        export(options.work, options.out)
+        export(options.work, options.out, options.trained)
 
 
 if __name__ == "__main__":
