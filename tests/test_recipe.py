@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoProcessor, Emu3ForConditionalGeneration
+from transformers import AutoProcessor, Emu3ForConditionalGeneration, JanusForConditionalGeneration
 
 from aia import world
 from assets.recipes import emu3_processor, emu3_tasks
@@ -62,6 +62,18 @@ def test_every_stage_runs_and_the_long_one_goes_on_where_it_stopped(work):
     changed = [name for name in before if name.startswith("model.") and not torch.equal(before[name], after[name])]
     assert any("language_model" in name for name in changed)
     assert not any("vision_model" in name or "vqmodel" in name for name in before)  # frozen, so not kept
+
+
+def test_a_finished_model_is_trained_further(work, tmp_path):
+    shutil.copy(work / "codes.safetensors", tmp_path)
+    trained, out = ("--trained", str(work / "first"), "--first-step", "2"), tmp_path / "further"
+    run(tmp_path, "language", *trained, "--steps", "4")
+    assert "step 4" in run(tmp_path, "export", *trained, "--out", str(out))
+    before, after = (JanusForConditionalGeneration.from_pretrained(folder) for folder in (work / "first", out))
+    now = dict(after.named_parameters())
+    same = {name for name, value in before.named_parameters() if torch.equal(value, now[name])}
+    assert {name for name in same if "language_model.layers" in name} == set()
+    assert {name for name in now if "vision_model" in name or "vqmodel" in name} <= same
 
 
 def test_emu3_goes_on_where_it_stopped_and_loads_as_a_real_emu3(emu3_work):

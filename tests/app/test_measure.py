@@ -43,7 +43,7 @@ from tests.app.fakes import FakeModel
 from tests.backend.library_fakes import ANSWERED, make_report
 from tests.backend.zips import asking, picture, write_rows, write_zip
 
-EXAMPLE = "928f1ddfdad93698"
+EXAMPLE = "c85a38ecd9268f93"
 
 
 def part(rows, kinds=None, tokens=None, model="tiny-janus", definition="figure", **rest):
@@ -404,7 +404,7 @@ def shown(board, watch=None, look=None):
 def test_a_first_visit_sees_the_example(room, engine):
     found = shown(Board(room[1], engine.store))
     assert found["list"].chosen == EXAMPLE and found["card"].label == "example"
-    assert "r = −0.61" in found["conflict"].sentence and "hangs on layer 1" in found["conflict"].sentence
+    assert "r = −0.79" in found["conflict"].sentence and "hangs on layer 1" in found["conflict"].sentence
     assert found["heads"].note == words.NO_CAPTURE and found["watch"]["run"] == EXAMPLE
 
 

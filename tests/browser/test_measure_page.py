@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from tests.browser.person import text
 from tests.browser.test_look import BACKGROUNDS, keep
 
-EXAMPLE = "928f1ddfdad93698"
+EXAMPLE = "c85a38ecd9268f93"
 READY = "#lens-measure-curves .lens-plotcard[data-drawn]:visible"
 CARD = "#lens-measure .lens-run"
 SLOW = 480_000
