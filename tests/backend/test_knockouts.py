@@ -220,7 +220,7 @@ def test_a_cut_off_answer_counts_the_token_that_was_never_fed_back(tiny_janus):
 
 
 def test_a_drawing_leaves_its_last_patch_out_whose_code_is_not_kept(tiny_janus):
-    capture = finish(tiny_janus.generate("a red circle", GENERATION_SAMPLING))
+    capture = finish(tiny_janus.generate("two green squares", GENERATION_SAMPLING))
     *_, report = knock_out(tiny_janus, capture, Settings(width=2, draws=1))
     assert len(report.tokens) == 63 and sum(report.all_layers) > 5
 

@@ -236,7 +236,8 @@ def test_a_drawing_made_again_takes_the_likeliest_codes_under_the_mask(random_dr
 
 
 def test_without_the_prompt_another_picture_is_drawn(tiny_janus):
-    capture = finish(tiny_janus.generate(PROMPT, Sampling(seed=3, temperature=0.5, guidance=1.5)))
+    prompt = "a yellow star above a blue square"
+    capture = finish(tiny_janus.generate(prompt, Sampling(seed=3, temperature=0.5, guidance=1.5)))
     again = remake(tiny_janus, capture, Cut(way=Way.ANY, layers=list(range(8))))
     assert sum(map(bool, again.changed)) > 8 and base64.b64decode(again.picture) != capture.picture_png
 
