@@ -121,7 +121,7 @@ class CaptureStore:
             self._cache.close()  # a failed commit leaves the connection inside its transaction
             raise _failure(error) from error
         self._evict()
-        if not self._look(lambda cache: capture.id in cache, True):
+        if not self._look(lambda cache: capture.id in cache or self._fits(cache, len(data)), True):
             raise self._too_large(len(data))
 
     def get(self, capture_id: str) -> Capture | None:
@@ -231,6 +231,10 @@ class CaptureStore:
     def close(self) -> None:
         """Close this thread's connection; other threads' close when they end. Usable again after."""
         self._cache.close()
+
+    def _fits(self, cache: diskcache.Cache, size_bytes: int) -> bool:
+        """Whether so much fits beside the database: then it was kept, and dropped as the oldest when others came."""
+        return cache.volume() - cache.reset("size") + size_bytes <= self._size_limit_bytes
 
     def _too_large(self, size_bytes: int) -> StoreFull:
         return StoreFull(

@@ -35,7 +35,7 @@ if mode == "mute":
     sys.exit(0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else ask)
 if mode == "stubborn":
-    grandchild = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"])
+    grandchild = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(300)"])
     (folder / "grandchild").write_text(str(grandchild.pid))
 tell(event="started", pid=os.getpid())
 tell(event="step", step=1, seconds=2.0)

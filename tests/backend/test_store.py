@@ -173,6 +173,27 @@ def test_a_capture_larger_than_the_store_is_told_and_costs_no_other(tmp_path):
     assert store.ids() == [make_capture().id]
 
 
+def test_a_capture_that_does_not_fit_beside_the_database_is_told(tmp_path):
+    store = CaptureStore(tmp_path / "captures", len(capture_to_npz(make_capture())) + 1000)
+    with pytest.raises(StoreFull, match="shown but not kept"):
+        store.put(make_capture())
+    assert store.ids() == []
+
+
+def test_one_that_others_pushed_out_before_its_writer_looks_was_kept(tmp_path, monkeypatch):
+    store = CaptureStore(tmp_path / "captures", 600_000)
+    evict = store._evict
+
+    def others_come_first():
+        monkeypatch.setattr(store, "_evict", evict)
+        for number in range(1, 60):
+            store.put(make_capture(number))
+
+    monkeypatch.setattr(store, "_evict", others_come_first)
+    store.put(make_capture(0))
+    assert make_capture(0).id not in store and len(store.ids()) > 5
+
+
 def test_a_capture_too_large_for_its_format_is_told(store, monkeypatch):
     monkeypatch.setattr("backend.kept.capture_files.MAX_UNCOMPRESSED_BYTES", 1000)
     with pytest.raises(StoreFull):
