@@ -69,7 +69,8 @@ class Desk:
         fields, targets, around = form.fields, form.targets, form.around
         chosen, drawn = [targets.choice, targets.table], [targets.preview, targets.message]
         anew = [tab.select, targets.choice.input, fields["model"].change]
-        gr.on(anew, self.on_choice, [*chosen, *around], [*drawn, targets.table], **QUICK)
+        chosen_anew = [*drawn, targets.table]
+        gr.on(anew, self.on_choice, [*chosen, *around], chosen_anew, trigger_mode="always_last", **QUICK)
         others = [fields["start_from"].change, fields["definition"].change, targets.reference.input]
         gr.on(others, self.on_redraw, [*chosen, *around], drawn, trigger_mode="always_last", **QUICK)
         edited = [*drawn, targets.choice]
@@ -133,12 +134,16 @@ class Desk:
     # --- targets ---
 
     def on_choice(self, choice: str, table: Any, *around: str) -> list[Any]:
-        """Other targets, or another model: chart and table anew. One's own stages stay where the model has as many."""
+        """Other targets, another model, or the tab in front again: chart and table anew.
+
+        One's own stages stay where the model has as many, and so does what was said of them.
+        """
         model = around[0]
         try:
             layers = find_spec(model, self.requests.specs).layers
             if choice == OWN and isinstance(table, dict) and table.get("layers") == layers:
-                return [*self.on_redraw(choice, table, *around), table | {"edited": True}]
+                own = self._targets(choice, table, model)
+                return [self._view(own, *around), gr.skip(), table | {"edited": True}]
             targets = self.requests.find_targets("auto" if choice == OWN else choice, model)
         except UserError as error:
             return [gr.skip(), message_html(str(error)), gr.skip()]

@@ -270,7 +270,10 @@ def test_edited_stages_are_saved_chosen_and_downloaded(fake):
 
 def test_own_stages_stay_when_they_are_chosen(fake):
     table = edited(c01=0.9)
-    assert fake.on_choice(OWN, table, *AROUND)[2] == table
+    view, message, kept = fake.on_choice(OWN, table, *AROUND)
+    assert drawn(view, "target")[0][0] == 0.9 and kept == table
+    assert skipped(message)  # what was said of them stays as well, when the tab comes to the front
+    assert "Expected T" in fake.on_choice(OWN, edited(c01=1.9), *AROUND)[1]
     assert fake.on_choice(OWN, {}, *AROUND)[2]["edited"] is False
 
 
