@@ -26,6 +26,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from backend.cores import count_cores
 from backend.interface import Cancelled, UserError
 
 # PyTorch is imported late: how its threads wait has to be said before.
@@ -120,13 +121,6 @@ def leave_a_core_free() -> None:
     transformers_logging.disable_progress_bar()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, count_cores() - 1))
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 2
 
 
 def stop_on_signals(tell: Callable[[], object] = lambda: None) -> Callable[[], bool]:

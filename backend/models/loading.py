@@ -20,6 +20,7 @@ from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel, Pro
 from transformers.utils.logging import set_tqdm_hook
 
 from aia import probe
+from backend.cores import count_cores
 from backend.interface import CancelFlag, Cancelled, UserError
 from backend.models.specs import ModelSpec, Precision
 
@@ -42,7 +43,7 @@ def choose_device_and_dtype() -> tuple[torch.device, torch.dtype]:
         device, dtype, reason = torch.device("cpu"), torch.float32, "no GPU is present"
         if "OMP_NUM_THREADS" not in os.environ:
             # A core stays free for the page: two threads on two cores made a drawing take twice as long.
-            torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+            torch.set_num_threads(max(1, count_cores() - 1))
     logger.info("using %s on %s: %s", str(dtype).removeprefix("torch."), device, reason)
     return device, dtype
 
