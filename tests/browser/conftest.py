@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
+from playwright.sync_api import expect
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
+
+expect.set_options(timeout=30_000)  # as everything else that is waited for on a page
 
 
 def pytest_collection_modifyitems(items):

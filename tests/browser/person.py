@@ -2,6 +2,20 @@
 
 import re
 
+import psutil
+
+QUIET = 25  # % of the processors' time that others than a test may take, where speed is measured
+PATIENCE = 20  # seconds to wait for that; then it is measured all the same
+
+
+def quiet_moments(count):
+    """0, 1, … count − 1: the first at once, each after it when the machine is quiet, or has not been for a while."""
+    for number in range(count):
+        for _ in range(PATIENCE if number else 0):
+            if psutil.cpu_percent(1) < QUIET:
+                break
+        yield number
+
 
 def drawn(page):
     """The capture and definition whose chart is drawn, as "id:definition"."""
@@ -33,6 +47,24 @@ def draw(page, prompt):
     page.fill("#lens-prompt textarea", prompt)
     page.click("#lens-draw")
     return finish(page, before)
+
+
+def open_fold(page, name):
+    """Open what is folded; what Gradio kept for its fields is put into them within a frame of that."""
+    page.get_by_role("button", name=name).click()
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def see_pictures(page, selector, count):
+    """Wait until so many pictures are there and none is still, or cannot be, decoded; their widths in pixels."""
+    page.wait_for_function(
+        """([selector, count]) => {
+          const all = [...document.querySelectorAll(selector)];
+          return all.length === count && all.every((image) => image.complete && image.naturalWidth);
+        }""",
+        arg=[selector, count],
+    )
+    return page.eval_on_selector_all(selector, "all => all.map((image) => image.naturalWidth)")
 
 
 def choose_sample(page, index):

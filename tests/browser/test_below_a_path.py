@@ -96,7 +96,7 @@ def test_a_person_asks_saves_and_comes_back_below_a_path(site, chromium):
         shown, curve, picture = drawn(page), line(page), page.get_attribute(".lens-pic img", "src")
         page.locator("#lens-closer").scroll_into_view_if_needed()
         page.wait_for_selector("#lens-view-heads .lens-headlist button")  # by a route of our own
-        page.reload()
+        page.reload(timeout=180_000)
         page.wait_for_function("shown => document.querySelector('.lens-chart')?.dataset.drawn === shown", arg=shown)
         assert (line(page), page.get_attribute(".lens-pic img", "src")) == (curve, picture)
         assert "from the store" in text(page, ".lens-facts")

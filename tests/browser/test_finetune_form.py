@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.backend.zips import asking, drawing, picture, write_rows, write_zip
-from tests.browser.person import text
+from tests.browser.person import open_fold, text
 from tests.browser.test_finetune_page import fill_small_run, start, traces, turn_to_finetune, wait_for_state
 from tests.browser.test_look import BACKGROUNDS, keep
 
@@ -20,10 +20,6 @@ def files(tmp_path_factory):
     rows = [asking("a.png"), drawing("a.png"), drawing("b.png"), asking("gone.png")]
     images = {"photos/a.png": picture(1, 64), "photos/b.png": picture(2, 64)}
     return [write_rows(folder / "mine.jsonl", rows), write_zip(folder / "images.zip", images)]
-
-
-def open_fold(page, name):
-    page.get_by_role("button", name=name).click()
 
 
 def choose(page, label, option):

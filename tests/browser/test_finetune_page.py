@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.person import ask, line, text
+from tests.browser.person import ask, line, open_fold, see_pictures, text
 from tests.browser.test_look import BACKGROUNDS, keep
 
 FORM_READY = "#lens-targets .lens-steps[data-drawn]"
@@ -22,6 +22,7 @@ STEPS = 30
 def turn_to_finetune(page):
     page.get_by_role("tab", name="Fine-tune").click()
     page.wait_for_selector(FORM_READY)
+    expect(page.locator("#lens-targets .lens-says")).to_contain_text("Grey:")  # drawn anew for the tab in front
 
 
 def fill_small_run(page, steps=STEPS, **settings):
@@ -29,7 +30,7 @@ def fill_small_run(page, steps=STEPS, **settings):
     small = {"steps": steps, "batch_size": 2, "probe_every": 4, "probe_samples": 4, "score_samples": 4}
     small["sample_count"] = 1
     if not page.locator("#lens-set-probe-every").is_visible():
-        page.get_by_role("button", name="Advanced").click()
+        open_fold(page, "Advanced")
     for name, value in (small | settings).items():
         page.fill(f"#lens-set-{name.replace('_', '-')} input", str(value))
         page.keyboard.press("Tab")
@@ -63,12 +64,17 @@ def wait_for_state(page, run, *states):
 
 
 def wait_for_step_after(page, former):
+    """A later step of a run that still goes on."""
     page.wait_for_function(
-        """former => Number(/step ([\\d,]+) of/.exec(document.querySelector(".lens-run .lens-facts").textContent)[1])
-        > former""",
+        """former => {
+          const run = document.querySelector(".lens-run"), facts = run.querySelector(".lens-facts").textContent;
+          const on = ["queued", "running"].includes(run.dataset.state);
+          return !on || Number(/step ([\\d,]+) of/.exec(facts)[1]) > former;
+        }""",
         arg=former,
         timeout=SLOW,
     )
+    assert page.get_attribute(".lens-run", "data-state") == "running", "over before anybody could watch it"
     return step(page)
 
 
@@ -94,6 +100,11 @@ def requests_in(page, seconds):
     page.wait_for_timeout(1000 * seconds)
     page.remove_listener("request", listen)
     return asked
+
+
+def assert_falls_silent(page):
+    """Once all has arrived. A page that asks every second or two is never silent for five."""
+    assert any(requests_in(page, 5) == [] for _ in range(6))
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +158,7 @@ def test_a_run_is_watched_left_stopped_resumed_and_read(open_page, chromium, api
     expect(page.locator(".lens-run .lens-says")).to_contain_text("the control moved")
     assert page.locator(".lens-scores th").all_inner_texts()[1:4] == ["before", "after", "control after"]
     assert_layers_are_those_measured(page, status)
-    page.wait_for_timeout(2_000)  # the poll that found the end
-    assert requests_in(page, 5) == []
+    assert_falls_silent(page)
 
 
 def assert_layers_are_those_measured(page, status):
@@ -171,10 +181,7 @@ def test_samples_follow_the_slider_beside_those_before_and_of_the_control(open_p
     expect(page.locator(heads)).to_have_text(["asked", "wanted", "before", "step 6", "control, step 6"])
     assert page.locator("#lens-sheet tbody th[scope=row]").count() == 4
     drawn = pictures(page)
-    assert len(drawn) == 2 * 4 + 2  # per drawing one wanted and three made, per question the one asked about
-    assert all(
-        width > 0 for width in page.eval_on_selector_all("#lens-sheet img", "all => all.map((i) => i.naturalWidth)")
-    )
+    see_pictures(page, "#lens-sheet img", 2 * 4 + 2)  # per drawing one wanted and three made, a question's picture
     assert set(marks(page)) <= {"✓ as asked", "✗ not as asked", "✓ right", "✗ wrong"}
     page.locator("#lens-layers input[type=range]").fill("0")
     page.wait_for_selector(".lens-sheet[data-drawn$=':0']")
@@ -260,8 +267,7 @@ def test_the_adapter_is_chosen_in_explore_and_its_strength_moved(open_page, fini
 
 def test_a_finished_run_asks_nothing_and_is_deleted_and_brought_back(open_page, finished):
     page = open_page(f"?run={finished}", ready=RUN_READY)
-    page.wait_for_timeout(2_500)
-    assert requests_in(page, 4) == []
+    assert_falls_silent(page)
     page.locator(".lens-run").get_by_role("button", name="Delete").click()
     expect(page.locator(".lens-undo")).to_contain_text("“made by the API” was deleted.")
     assert finished not in runs_listed(page)

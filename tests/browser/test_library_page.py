@@ -10,7 +10,7 @@ from backend.kept.measurements import Measurements
 from tests.app.made_runs import CONTROL, RUN, make_run
 from tests.backend.library_fakes import make_report
 from tests.browser.conftest import ROOT
-from tests.browser.person import text
+from tests.browser.person import see_pictures, text
 from tests.browser.test_look import BACKGROUNDS, keep
 
 READY = ".lens-library[data-state='shown']"
@@ -92,7 +92,7 @@ def test_a_name_and_a_note_stay_and_are_found(open_page, kept):
     page = open_page("?library=", ready=READY)
     open_row(page, kept["drawing"])
     assert "a large yellow star" in text(page, ".lens-detail dl")
-    assert page.locator(".lens-detail img").evaluate("image => image.naturalWidth") == 64
+    assert see_pictures(page, ".lens-detail img", 1) == [64]
     page.fill(".lens-detail input", "the best of them")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="the best of them").wait_for()

@@ -66,13 +66,11 @@ def test_every_control_has_a_name_and_the_keyboard_reaches_it(open_page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_line_under_the_pointer_is_set_off_against_the_card_and_nothing_else(open_page, scheme):
     page = open_page(scheme=scheme)
-    plot = page.locator(".lens-chart .lens-plot")
-    plot.scroll_into_view_if_needed()
-    box = plot.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_selector(".spikeline", state="attached")
-    halo, card = page.evaluate("""() => [
-        getComputedStyle(document.querySelector(".lens-chart .spikeline")).stroke,
-        getComputedStyle(document.querySelector(".lens-chart")).backgroundColor,
-    ]""")
+    page.locator(".lens-chart .nsewdrag").hover()
+    found = page.wait_for_function("""() => {
+        const line = document.querySelector(".lens-chart .spikeline");
+        const card = getComputedStyle(document.querySelector(".lens-chart")).backgroundColor;
+        return line && [getComputedStyle(line).stroke, card];
+    }""")
+    halo, card = found.json_value()
     assert halo == card

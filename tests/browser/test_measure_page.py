@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+from gradio_client import handle_file
 from playwright.sync_api import expect
 
-from tests.browser.person import text
+from app.explore.samples import load_samples
+from tests.browser.person import open_fold, text
 from tests.browser.test_look import BACKGROUNDS, keep
 
 EXAMPLE = "c85a38ecd9268f93"
@@ -96,7 +98,7 @@ def test_a_measurement_is_watched_left_stopped_resumed_named_compared_and_fitted
     page.click("#lens-measure-start")
     expect(page.locator("#lens-measure-message")).to_contain_text("at least 2 samples")
     page.fill("#lens-measure-samples input", str(SAMPLES))
-    page.get_by_role("button", name="Name, seed, sampling, weights").click()
+    open_fold(page, "Name, seed, sampling, weights")
     page.fill("#lens-measure-seed input", "5")
     page.click("#lens-measure-start")
     wait_for_state(page, "running")
@@ -135,7 +137,7 @@ def test_a_measurement_is_watched_left_stopped_resumed_named_compared_and_fitted
 
 def test_own_prompts_are_checked_and_measured(open_page, tmp_path):
     page = open_page(f"?measure={EXAMPLE}", ready=READY)
-    page.get_by_role("button", name="Use your own prompts").click()
+    open_fold(page, "Use your own prompts")
     field, message = "#lens-measure-upload input", "#lens-measure-upload .lens-message"
     empty, good = tmp_path / "empty.txt", tmp_path / "prompts.txt"
     empty.write_bytes(b"")
@@ -150,7 +152,7 @@ def test_own_prompts_are_checked_and_measured(open_page, tmp_path):
 
 def test_a_chosen_model_brings_its_own_way_of_drawing(open_page):
     page = open_page(f"?measure={EXAMPLE}", ready=READY)
-    page.get_by_role("button", name="Name, seed, sampling, weights").click()
+    open_fold(page, "Name, seed, sampling, weights")
     guidance, temperature = (f"#lens-measure-{name} input" for name in ("guidance", "temperature"))
     expect(page.locator(guidance)).to_have_value("1.5")
     page.locator("#lens-measure-model input").click()
@@ -159,8 +161,11 @@ def test_a_chosen_model_brings_its_own_way_of_drawing(open_page):
     expect(page.locator(temperature)).to_have_value("1")
 
 
-def test_a_head_leads_to_look_closer(open_page):
-    page = open_page()  # its capture is the newest of an answer
+def test_a_head_leads_to_look_closer(open_page, api):
+    sample = handle_file(load_samples().pictures[0].path)  # then the newest of both tasks is the example's model's
+    api.predict("tiny-janus", sample, "is there a star?", api_name="/understand")
+    api.predict("tiny-janus", "a star", api_name="/generate")
+    page = open_page()
     page.get_by_role("tab", name="Measure").click()
     page.wait_for_selector("#lens-task-heads td a")
     link = page.locator("#lens-task-heads td a").first

@@ -76,6 +76,7 @@ def test_two_accounts_have_lists_of_their_own_and_a_copied_link_shows_a_drawing(
         assert text(page, "#lens-account") == "anna Log out"
         draw(page, "a red circle")
         page.locator("#lens-curve").get_by_role("button", name="Copy link").click()
+        expect(page.locator("#lens-curve").get_by_role("button", name="Copied")).to_be_visible()
         link = page.evaluate("navigator.clipboard.readText()")
         assert re.search(r"[?]capture=[0-9a-f]{24}[.][0-9a-f]{16}$", link)
         assert ["a red circle" in name for name in library_of(page)] == [True]

@@ -95,8 +95,11 @@ def test_the_row_of_a_word_itself_is_one_step_later_and_linked(open_time, answer
 
 def test_branches_of_guidance_stand_side_by_side_and_are_read_together(open_time, guided):
     page = open_time(guided)
-    boxes = [page.locator(f"{CARD} [data-map='0 {branch}']").bounding_box() for branch in (0, 1)]
-    assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]
+    boxes = page.eval_on_selector_all(
+        f"{CARD} [data-map='0 0'], {CARD} [data-map='0 1']",
+        "all => all.map((map) => map.getBoundingClientRect().toJSON())",
+    )
+    assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["right"] < boxes[1]["x"]
     titles = [text(page, f"{CARD} [data-map='0 {branch}'] figcaption") for branch in (0, 1)]
     assert titles[0].endswith(", conditional") and titles[1].endswith(", unconditional")
     first, last = (cell(page, "0 0", 0, step)["colour"] for step in (0, 5))
