@@ -7,7 +7,9 @@ own store, which knows its files; an adapter is a part of its run. Knows no page
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -174,7 +176,9 @@ class Library:
             self.store.delete(capture_id)  # a damaged one is not worth keeping
             return
         with alone_with(self.trash, "the trash"):
-            write_bytes_whole(self.trash / f"{capture_id}.npz", data)
+            path = self.trash / f"{capture_id}.npz"
+            write_bytes_whole(path, data)
+            os.utime(path, ns=(time.time_ns(),) * 2)  # since when it is in the trash
             self.store.delete(capture_id)
             if capture_id in self.store.ids():
                 raise UserError("The capture could not be deleted, since the store is busy; try again.")
