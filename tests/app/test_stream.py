@@ -320,17 +320,21 @@ def test_a_page_that_hangs_up_ends_its_run(stream, engine):
     assert len(engine.store.ids()) == 1
 
 
-def test_one_run_at_a_time_and_who_hangs_up_in_the_line_never_starts(stream, model):
-    model.step_seconds = 0.05
+def test_one_run_at_a_time_and_who_hangs_up_in_the_line_never_starts(stream, model, monkeypatch):
+    second_left = threading.Event()
+    monkeypatch.setattr(model, "_step", lambda cancel: second_left.wait(60))
 
     async def both():
         first = asyncio.create_task(hang_up_after(stream, 10**6))
-        await asyncio.sleep(0.1)
+        while not model.runs:
+            await asyncio.sleep(0.01)
         await hang_up_after(stream, 0, question="what is red?")
-        first.cancel()
+        second_left.set()
+        return await first
 
-    asyncio.run(both())
-    time.sleep(0.5)
+    heard = asyncio.run(asyncio.wait_for(both(), 60))
+    assert b'"finished"' in b"".join(heard)
+    time.sleep(0.3)  # the other would start within this
     assert model.runs == 1
 
 

@@ -3,22 +3,42 @@
 import json
 import os
 import signal
-import sys
 from contextlib import suppress
 
 import pytest
 
 from backend.background import run_process
 from backend.background.runs import Runs
-from tests.backend.stand_ins import STAND_IN
+from tests.backend.forks import start_forks
+from tests.backend.stand_ins import STAND_IN, command_of
+
+FORKED = ("test_finetune", "test_labels", "test_measuring", "test_run_kills", "test_store", "stand_ins")
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """Where tests fork, with one thread for each: equal sums here and there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        modules = (f"tests.backend.{name}" for name in FORKED)
+        forks, process = start_forks(tmp_path_factory.mktemp("forks"), *modules)
+    yield forks
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture
-def stand_in(tmp_path):
-    """Makes commands of stand-ins that behave in one of several ways; a file `mode` in the run folder goes first."""
+def script(tmp_path):
+    """The stand-in's program."""
     script = tmp_path / "stand_in.py"
     script.write_text(STAND_IN)
-    return lambda mode: lambda folder: [sys.executable, "-I", "-S", str(script), str(folder), mode]
+    return script
+
+
+@pytest.fixture
+def stand_in(script):
+    """Makes commands of stand-ins that behave in one of several ways; a file `mode` in the run folder goes first."""
+    return lambda mode: command_of(script, mode)
 
 
 @pytest.fixture

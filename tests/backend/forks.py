@@ -10,6 +10,7 @@ Knows nothing of what runs in the forked processes: functions of modules, by nam
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -57,8 +58,12 @@ class Forked:
             self.wait()
         return self._code
 
-    def wait(self):
+    def wait(self, seconds=None):
+        """The exit code, once there is one. Raises `TimeoutError` where that takes longer, and ends the process."""
         if self._code is None:
+            if not select.select([self._link], [], [], seconds)[0]:
+                self.kill()
+                raise TimeoutError(f"expected process {self.pid} to end within {seconds} s, it goes on")
             self._code = int(self._line() or -signal.SIGKILL)
             self._link.close()
         return self._code

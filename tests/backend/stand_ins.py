@@ -1,12 +1,14 @@
 """A stand-in for the trainer that starts in milliseconds, and ways to wait for what a run does."""
 
 import json
-import multiprocessing
+import sys
 import threading
 import time
+from pathlib import Path
 
 from aia.config import make_config
 from backend.background import run_process
+from backend.background.runs import Runs
 
 STAND_IN = r"""
 import json, os, pathlib, signal, subprocess, sys, time
@@ -56,7 +58,13 @@ tell(event="finished", seconds=1.0)
 (folder / "result.json").write_text(json.dumps({"before": {}, "after": {}, "losses": [], "config": {}}))
 """
 
+HERE = "tests.backend.stand_ins"  # as the process to fork from imports it
 CONFIG = make_config(steps=5, batch_size=2, probe_samples=2, score_samples=0, sample_count=0)
+
+
+def command_of(script, mode):
+    """Makes the command of a stand-in that behaves in some way, by its folder."""
+    return lambda folder: [sys.executable, "-I", "-S", str(script), str(folder), mode]
 
 
 def until(runs, run_id, *states, seconds=60):
@@ -119,12 +127,19 @@ def at_once(*actions):
     return results
 
 
-def in_another_process(*actions):
-    """Do each in a forked process of its own, all at the same time."""
-    fork = multiprocessing.get_context("fork")
-    children = [fork.Process(target=action) for action in actions]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-        assert child.exitcode == 0
+# --- servers in processes of their own, as `forks` starts them ---
+
+
+def serve_until_all_ended(folder, script):
+    """A server of quick stand-ins."""
+    server = Runs(Path(folder), command_of(script, "quick"))
+    while any(status.state in ("queued", "running") for status in server.list()):
+        server.tick()
+        time.sleep(0.01)
+
+
+def start_one_and_end(folder, script):
+    """A server that is gone when the run it started has hardly begun."""
+    server = Runs(Path(folder), command_of(script, "wait"))
+    start(server)
+    server.tick()

@@ -2,11 +2,9 @@
 
 import json
 import math
-import multiprocessing
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -152,31 +150,31 @@ def test_ratios_choose_the_tasks_of_steps():
 # --- killed and resumed -----------------------------------------------------------------------
 
 
-def run_in_child(folder, config):
-    """Run in a forked process, which needs no second start of PyTorch; before its end it waits to be killed."""
+def train_in_child(folder, settings):
+    """What a process to be killed does; before its end it waits for that."""
     torch.set_num_threads(1)
-    finetune(folder, config, lambda event: time.sleep(600) if event["event"] == "finished" else None)
-    os._exit(0)
+    config = make_config(**settings)
+    finetune(Path(folder), config, lambda event: time.sleep(600) if event["event"] == "finished" else None)
 
 
-def test_killed_at_ten_random_moments_and_resumed_ends_bit_for_bit_alike(tmp_path):
+def test_killed_at_ten_random_moments_and_resumed_ends_bit_for_bit_alike(tmp_path, forks):
     """SIGKILL in a random step, while measuring or drawing samples, or in the middle of a checkpoint."""
     seed = int(time.time())
     print(f"seed of the moments: {seed}")
-    rng, fork = random.Random(seed), multiprocessing.get_context("fork")
+    rng = random.Random(seed)
     config = quick(steps=10, checkpoint_every=3, probe_every=5, lora_dropout=0.1, batch_size=2, sample_count=1)
     finetune(tmp_path / "whole", config.model_copy(update={"sample_count": 0}))
     for number in range(10):
         run = RunFolder(tmp_path / f"killed-{number}")
-        child = fork.Process(target=run_in_child, args=(run.path, config))
-        child.start()
-        step = rng.randrange(0, 10)
-        while child.is_alive() and sum(e["event"] == "step" for e in run.read_events()) < step:
+        settings = config.model_dump(mode="json")
+        child = forks.fork("tests.backend.test_finetune:train_in_child", str(run.path), settings)
+        step, end = rng.randrange(0, 10), time.monotonic() + 400
+        while child.poll() is None and sum(e["event"] == "step" for e in run.read_events()) < step:
+            assert time.monotonic() < end, f"step {step} never came"
             time.sleep(0.01)
         time.sleep(rng.random() * 0.1)
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        assert child.exitcode == -signal.SIGKILL, "the run broke off before it was killed"
+        child.kill()
+        assert child.wait(60) == -signal.SIGKILL, "the run broke off before it was killed"
         if not run.config.exists():
             continue
         finetune(run.path, None)
@@ -219,15 +217,13 @@ def stop_after(folder, steps, **settings):
 def test_two_processes_have_the_losses_of_one(sharding, tmp_path):
     options = {**QUICK, "steps": 4, "method": "full"}
     one = finetune(tmp_path / "one", make_config(**options))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     launch = ["-m", "accelerate.commands.launch", *(sharding or ["--multi_gpu"]), "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", str(port), "-m", "app", "finetune", "--run-dir", str(tmp_path / "two")]
+    launch += ["--main_process_port", "0", "-m", "app", "finetune", "--run-dir", str(tmp_path / "two")]
     launch += [f"--set={name}={value}" for name, value in options.items()]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *launch], cwd=ROOT, env=environment, capture_output=True, text=True)
+    command = [sys.executable, *launch]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     two = json.loads(RunFolder(tmp_path / "two").result.read_text())
     assert RunFolder(tmp_path / "two").last_event("started")["processes"] == 2

@@ -1,6 +1,8 @@
 """Names and notes: they survive, change one at a time, and whatever lies in their folder is answered."""
 
-import multiprocessing
+import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -62,28 +64,28 @@ def test_too_long_is_one_sentence_and_changes_nothing(labels, field, text):
 
 
 def write_notes(folder, count):
-    labels = Labels(folder)
+    """What another process does."""
+    labels = Labels(Path(folder))
     for n in range(count):
         labels.set(THING, note=f"note {n}")
 
 
-def test_two_servers_writing_at_once_lose_neither_name_nor_note(labels):
-    writer = multiprocessing.get_context("fork").Process(target=write_notes, args=(labels.folder, 40))
-    writer.start()
+def test_two_servers_writing_at_once_lose_neither_name_nor_note(labels, forks):
+    writer = forks.fork("tests.backend.test_labels:write_notes", str(labels.folder), 40)
     for n in range(40):
         labels.set(THING, name=f"name {n}")
-    writer.join()
+    assert writer.wait(120) == 0
     found = Labels(labels.folder).get(THING)
     assert (found.name, found.note) == ("name 39", "note 39")
 
 
-def test_a_writer_killed_at_any_moment_leaves_a_whole_file(labels):
-    writer = multiprocessing.get_context("fork").Process(target=write_notes, args=(labels.folder, 100_000))
-    writer.start()
+def test_a_writer_killed_at_any_moment_leaves_a_whole_file(labels, forks):
+    writer = forks.fork("tests.backend.test_labels:write_notes", str(labels.folder), 1_000_000)
+    end = time.monotonic() + 120
     while not [*labels.folder.glob("*.json")]:
-        pass
+        assert time.monotonic() < end, "the first note never came"
     writer.kill()
-    writer.join()
+    assert writer.wait(120) == -signal.SIGKILL
     assert Labels(labels.folder).get(THING).note.startswith("note ")
     labels.set(THING, name="goes on")
     assert labels.get(THING).name == "goes on"

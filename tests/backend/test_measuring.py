@@ -4,7 +4,6 @@ import json
 import math
 import os
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -169,33 +168,17 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
 # --- real processes ---
 
 
-class Forked:
-    """The process of a measurement, forked, so that it need not import PyTorch anew."""
-
-    def __init__(self, folder, log):
-        self.pid, self._code = os.fork(), None
-        if not self.pid:
-            try:
-                os.setsid()
-                for stream in (1, 2):
-                    os.dup2(log.fileno(), stream)
-                sys.stdout = sys.stderr = os.fdopen(2, "w", 1)
-                torch.set_num_threads(1)
-                os._exit(run_process.main([str(folder)], measure_folder))
-            finally:
-                os._exit(99)
-
-    def poll(self):
-        if self._code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self._code = os.waitstatus_to_exitcode(status) if pid else None
-        return self._code
+def measure_in_child(folder):
+    """The process of a measurement, but for its imports."""
+    torch.set_num_threads(1)
+    return run_process.main([folder], measure_folder)
 
 
 @pytest.fixture
-def measures(folder, monkeypatch):
+def measures(folder, monkeypatch, forks):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(Children, "_spawn", lambda _, run, log: Forked(run.path, log))
+    here = "tests.backend.test_measuring:measure_in_child"
+    monkeypatch.setattr(Children, "_spawn", lambda _, run, log: forks.fork(here, str(run.path), log=log))
     return measures_beside(Runs(folder))
 
 
@@ -209,7 +192,7 @@ def folder(tmp_path):
 
 
 def test_killed_twice_and_resumed_it_keeps_the_report_of_an_uninterrupted_one(measures, tmp_path, tiny_janus):
-    config = make_config(samples=4, understanding=4, generation=3, seed=1)
+    config = make_config(samples=8, understanding=8, generation=7, seed=1)
     own = measures.start(config, "killed")
     run = measures.run(own)
     for rows in (2, 5):
@@ -220,12 +203,12 @@ def test_killed_twice_and_resumed_it_keeps_the_report_of_an_uninterrupted_one(me
         other = Measures(measures.folder)  # as after the server was restarted
         assert until(other, own, "interrupted").reason.endswith("Resume the run.")
         measures.resume(own)
-    assert until(measures, own, "finished", seconds=120).step == 4
+    assert until(measures, own, "finished", seconds=120).step == 8
     result = measures.result(own)
     begin = {task: config.sampling(task) for task in Task}
     whole = begun(tmp_path / "whole", config)
     assert result["report"] == measure_in(whole, lambda event: None, bool, lambda _: tiny_janus)
-    assert begin[Task.GENERATION].seed == 1 and result["report"]["generation"]["n"] == 3
+    assert begin[Task.GENERATION].seed == 1 and result["report"]["generation"]["n"] == 7
     kept = Measurements(tmp_path / "measurements")
     assert kept.get(result["measurement"]).name == "killed"
     fitted = kept.get(result["measurement"]).curve(Task.UNDERSTANDING, Definition.STRICT)[0]

@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,11 @@ from aia.checkpoints import load_newest_checkpoint
 from backend.background import run_children, run_process, run_room
 from backend.background.runs import Runs
 from backend.finetuning.finetune import RunFolder, finetune
-from tests.backend.forks import Forks, start_forks
+from tests.backend.forks import Forks
 from tests.backend.stand_ins import CONFIG, gone, pid_of, until, wait_for
 
 HERE = "tests.backend.test_run_kills"  # as the process to fork from imports it
-STEPS = 14
+STEPS = 20
 KILLED = CONFIG.model_copy(update={"steps": STEPS, "checkpoint_every": 2, "probe_every": 5, "lora_dropout": 0.1})
 LONG = 400  # seconds, on a machine that does much else
 FULL_AT = 400_000  # bytes: more than any file but a checkpoint
@@ -82,17 +83,6 @@ class Forking:
         return self.forks.fork(f"{HERE}:train", str(run.path), self.limit, log=log)
 
 
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    """With one thread for each: equal sums here and there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        forks, process = start_forks(tmp_path_factory.mktemp("forks"), HERE)
-    yield forks
-    process.kill()
-    process.wait()
-
-
 @pytest.fixture
 def forking(monkeypatch, forks):
     chosen = Forking(forks)
@@ -110,7 +100,10 @@ def one_thread(monkeypatch):
 def whole(tmp_path_factory):
     """The run that nothing interrupts."""
     run = RunFolder(tmp_path_factory.mktemp("whole") / "run")
-    finetune(run.path, KILLED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        finetune(run.path, KILLED)
     return run
 
 
@@ -251,18 +244,16 @@ def test_a_run_whose_server_is_killed_five_times_goes_on_by_itself(folder, whole
         if moment == 1:
             server.kill()  # perhaps before it could do anything
         elif moment > 1:
-            until_noted(page, run_id)
+            wait_for(lambda: page.status(run_id).state == "running", LONG)
             come_to_step(run, rng.randint(moment, moment + 1), rng.uniform(0, 0.1))
             server.kill()
         assert server.wait() == -signal.SIGKILL
+        if moment == 0:  # else the next server might start another, which waits and finds the run begun
+            wait_for(lambda: (run.path / "heartbeat").exists(), LONG)
         if moment > 1:
             assert page.status(run_id).state == "running" and page.status(run_id).reason is None
     check_ends_alike(page, run_id, whole)
     assert [event["event"] for event in run.read_events()].count("started") == 1
-
-
-def until_noted(page, run_id):
-    wait_for(lambda: page.status(run_id).state == "running", LONG)
 
 
 DAMAGE = b'{"event": "step", "st\n\xff\xfe\n[1]\n' + b"[" * 100_000 + b'\n{"event": "ste'
@@ -277,8 +268,7 @@ def test_a_run_killed_five_times_with_its_server_is_resumed_even_with_damaged_ev
     for moment in range(5):
         forking.limit = "slow_disk" if moment == IN_A_CHECKPOINT else "none"
         server = start_server()
-        until_noted(page, run_id)
-        pid = pid_of(page, run_id)
+        pid = noted_pid(page, run_id)
         come_to(moment, run, rng)
         for number in rng.sample([server.pid, pid], 2):
             os.kill(number, signal.SIGKILL)
@@ -290,6 +280,18 @@ def test_a_run_killed_five_times_with_its_server_is_resumed_even_with_damaged_ev
                 file.write(DAMAGE)
         page.resume(run_id)
     check_ends_alike(page, run_id, whole)
+
+
+def noted_pid(page, run_id):
+    """Of the process that its server has noted, once that is the one that lives: it may beat before it is noted."""
+
+    def noted():
+        with suppress(OSError, ValueError):
+            process = json.loads((page.folder / run_id / "process.json").read_text())
+            return run_process.is_alive(process["pid"], process["started"])
+
+    wait_for(lambda: page.status(run_id).state == "running" and noted(), LONG)
+    return pid_of(page, run_id)
 
 
 # --- stopped ----------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ from backend.finetuning.finetune import RunFolder
 from backend.interface import UserError
 from tests.backend.stand_ins import (
     CONFIG,
+    HERE,
     at_once,
     gone,
-    in_another_process,
     pid_of,
     start,
     start_of,
@@ -305,17 +305,10 @@ def test_two_cancels_and_two_resumes_at_once(runs, folder):
     assert at_once(*[resume] * 4).count(True) == 1
 
 
-def test_two_servers_on_one_folder_start_each_run_once(runs, folder, stand_in):
+def test_three_servers_on_one_folder_start_each_run_once(runs, folder, script, forks):
     ids = [start(runs) for _ in range(4)]
-
-    def serve():
-        server = Runs(folder, stand_in("quick"))
-        while any(status.state in ("queued", "running") for status in server.list()):
-            server.tick()
-            time.sleep(0.01)
-        os._exit(0)
-
-    in_another_process(serve, serve, serve)
+    servers = [forks.fork(f"{HERE}:serve_until_all_ended", str(folder), str(script)) for _ in range(3)]
+    assert [server.wait(120) for server in servers] == [0, 0, 0]
     for run_id in ids:
         assert runs.status(run_id).state == "finished"
         assert [event["event"] for event in runs.events(run_id)[0]].count("started") == 1

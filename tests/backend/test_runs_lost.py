@@ -16,8 +16,8 @@ from backend.background import run_process, run_state
 from backend.background.runs import Runs
 from backend.interface import UserError
 from tests.backend.stand_ins import (
+    HERE,
     gone,
-    in_another_process,
     pid_of,
     start,
     until,
@@ -41,14 +41,8 @@ def test_a_new_server_finds_a_running_run_again(folder, stand_in):
     assert until(runs, run_id, "stopped")
 
 
-def test_a_run_outlives_the_process_of_its_server(folder, stand_in, runs):
-    def serve():
-        server = Runs(folder, stand_in("wait"))
-        start(server)
-        server.tick()
-        os._exit(0)
-
-    in_another_process(serve)
+def test_a_run_outlives_the_process_of_its_server(folder, script, runs, forks):
+    assert forks.fork(f"{HERE}:start_one_and_end", str(folder), str(script)).wait(120) == 0
     (status,) = runs.list()
     until_step(runs, status.id)
     (folder / status.id / "done").touch()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import logging
-import multiprocessing
 import os
 import pickle
 import sqlite3
@@ -645,27 +644,23 @@ def test_threads_may_share_a_store(tmp_path):
     assert len(value_files(store)) == len(store.ids()) > 5
 
 
-def put_twenty(folder: Path) -> None:
-    store = CaptureStore(folder)
+def put_twenty(folder: str) -> None:
+    """What another process does."""
+    store = CaptureStore(Path(folder))
     for number in range(20):
         store.put(make_capture(number))
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="a new process takes seconds here")
-def test_processes_may_share_a_folder_even_a_damaged_one(tmp_path):
+def test_processes_may_share_a_folder_even_a_damaged_one(tmp_path, forks):
     folder = tmp_path / "shared"
     folder.mkdir()
     (folder / "cache.db").write_bytes(b"garbage" * 1000)
-    others = [multiprocessing.get_context("fork").Process(target=put_twenty, args=(folder,)) for _ in range(2)]
-    for other in others:
-        other.start()
+    others = [forks.fork("tests.backend.test_store:put_twenty", str(folder)) for _ in range(2)]
     shared = CaptureStore(folder)
     for number in range(20):
         shared.put(make_capture(number + 100))
         shared.get(make_capture(number).id)
-    for other in others:
-        other.join(300)
-    assert [other.exitcode for other in others] == [0, 0]
+    assert [other.wait(300) for other in others] == [0, 0]
     assert len(shared.ids()) == 40 == len(value_files(shared))
     assert all(shared.get(capture_id) is not None for capture_id in shared.ids())
     assert corrupt_files(folder) == ["cache"]

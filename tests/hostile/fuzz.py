@@ -33,6 +33,8 @@ from tests.hostile.values import Values
 
 JSON = {"content-type": "application/json"}
 SECONDS = 120  # for one answer, on a busy machine
+# The server closes a connection that was idle for five seconds; one must not just be sending on it then.
+KEPT = httpx.Limits(keepalive_expiry=2.0)
 # Arguments that are right, so that a single wrong one gets past the others. No run may start.
 GOOD: dict[str, list[Any]] = {
     "understand": ["tiny-janus", {}, "is there a star?", 0, 0.0, 1],
@@ -81,7 +83,7 @@ class Fuzz:
 
     def __init__(self, server: Server):
         self.server, self.findings = server, Findings(server)
-        self.client = httpx.Client(base_url=server.url, timeout=SECONDS)
+        self.client = httpx.Client(base_url=server.url, timeout=SECONDS, limits=KEPT)
         self.config = self.client.get("/config").json()
         self.paths = tuple(str(path) for path in sorted(server.outside.iterdir()))
         self.named = [d["api_name"] for d in self.config["dependencies"] if d["api_visibility"] == "public"]

@@ -25,7 +25,6 @@ from tests.hostile.server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_SECONDS = 60  # on a quiet machine with two cores; see `START_SECONDS`
-OTHER_PORT = free_port()  # of the site that shows ours in a frame
 START_SECONDS = 240  # before the test gives up: other tests may run beside it
 
 
@@ -87,9 +86,32 @@ def space(python, folder, **environment):
 
 
 @pytest.fixture(scope="module")
-def started(python, tmp_path_factory):
+def other_site():
+    """A page of another origin, "localhost" beside 127.0.0.1, that has ours in a frame."""
+    ours = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(f"<iframe src='{ours[0]}/' style='width:1200px;height:900px'></iframe>".encode())
+
+        def log_message(self, *args):
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://localhost:{server.server_port}", ours.append
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def started(python, other_site, tmp_path_factory):
     folder = tmp_path_factory.mktemp("space")
-    with space(python, folder, AIA_LENS_FRAMES=f"http://localhost:{OTHER_PORT}") as url:
+    outer, show = other_site
+    with space(python, folder, AIA_LENS_FRAMES=outer) as url:
+        show(url)
         yield url, folder
 
 
@@ -131,40 +153,16 @@ def test_it_writes_into_its_home_only(started):
     assert {path.name for path in folder.iterdir() if not path.name.startswith(("tmp", "pymp", "torch"))} <= known
 
 
-@contextmanager
-def other_site(page):
-    """A page of another origin, "localhost" beside 127.0.0.1."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("content-type", "text/html")
-            self.end_headers()
-            self.wfile.write(page.encode())
-
-        def log_message(self, *args):
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", OTHER_PORT), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://localhost:{OTHER_PORT}/"
-    finally:
-        server.shutdown()
-
-
-def test_it_works_in_a_frame_of_another_site(started, chromium):
-    url, _ = started
-    with other_site(f"<iframe src='{url}/' style='width:1200px;height:900px'></iframe>") as outer:
-        page = chromium.new_page()
-        page.set_default_timeout(180_000)
-        page.goto(outer)
-        frame = page.frame_locator("iframe")
-        frame.locator(".lens-chart[data-drawn]").first.wait_for()
-        frame.locator(".lens-samples button").nth(1).click()
-        frame.locator("#lens-ask").click()
-        frame.locator(".lens-answer button").first.wait_for()
-        page.close()
+def test_it_works_in_a_frame_of_another_site(started, other_site, chromium):
+    page = chromium.new_page()
+    page.set_default_timeout(180_000)
+    page.goto(other_site[0])
+    frame = page.frame_locator("iframe")
+    frame.locator(".lens-chart[data-drawn]").first.wait_for()
+    frame.locator(".lens-samples button").nth(1).click()
+    frame.locator("#lens-ask").click()
+    frame.locator(".lens-answer button").first.wait_for()
+    page.close()
 
 
 def test_another_site_may_not_frame_a_page_that_names_nobody():
