@@ -1,4 +1,4 @@
-"""Fixtures of the tests of runs: a folder, and runs of stand-ins in it."""
+"""Fixtures of many tests here: a process to fork from, a store of captures, a folder of runs, stand-ins in it."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import pytest
 
 from backend.background import run_process
 from backend.background.runs import Runs
+from backend.kept.store import CaptureStore
 from tests.backend.forks import start_forks
 from tests.backend.stand_ins import STAND_IN, command_of
 
@@ -25,6 +26,14 @@ def forks(tmp_path_factory):
     yield forks
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store of captures."""
+    opened = CaptureStore(tmp_path / "captures")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

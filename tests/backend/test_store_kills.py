@@ -10,7 +10,7 @@ import pytest
 
 from backend.kept.labels import Labels
 from backend.kept.store import CaptureStore
-from tests.backend.test_store import make_capture
+from tests.backend.stored import make_capture
 
 ROOT = Path(__file__).resolve().parents[2]
 MOMENTS = 8
@@ -21,7 +21,7 @@ import sys, threading
 from pathlib import Path
 from backend.kept.labels import Labels
 from backend.kept.store import CaptureStore
-from tests.backend.test_store import make_capture
+from tests.backend.stored import make_capture
 folder, first = Path(sys.argv[1]), int(sys.argv[2])
 store, labels, lock = CaptureStore(folder / "captures"), Labels(folder / "labels"), threading.Lock()
 def keep(start):
