@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from PIL import Image
-from transformers import DynamicCache, GenerationConfig, JanusForConditionalGeneration
+from transformers import DynamicCache, GenerationConfig, JanusForConditionalGeneration, LogitsProcessorList
 
 from aia.intensity import Group
 from aia.knockout import Knockout
@@ -190,7 +190,12 @@ class JanusModel(FamilyModel):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sampling.seed)
-            codes = self.model.generate(**encoded, generation_mode="image", generation_config=settings)
+            codes = self.model.generate(
+                **encoded,
+                generation_mode="image",
+                generation_config=settings,
+                logits_processor=LogitsProcessorList([_keep_prompted] if branches_of(sampling) == 1 else []),
+            )
         return [self._to_picture(pixels) for pixels in self.model.decode_image_tokens(codes)]
 
     def _generation_settings(self, **changes) -> GenerationConfig:
@@ -200,3 +205,8 @@ class JanusModel(FamilyModel):
         # transformers 5.23 reads this field when it draws but drops it when it loads generation_config.json.
         settings.generation_kwargs = {"boi_token_id": self.tokenizer.boi_token_id}
         return settings
+
+
+def _keep_prompted(_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Without guidance: transformers 5.23 computes the blanked prompts all the same, and draws from both halves."""
+    return scores[: len(scores) // 2]

@@ -69,8 +69,9 @@ def test_masses_equal_whole_attention_maps_of_an_uncached_pass_in_both_branches(
                 np.testing.assert_allclose(capture.cross[layer].astype(np.float32), mean, atol=1e-3)
 
 
-def test_streamed_drawings_equal_batched_ones(drawing):
-    greedy = Sampling(temperature=0.0, guidance=3.0)
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_streamed_drawings_equal_batched_ones(drawing, guidance):
+    greedy = Sampling(temperature=0.0, guidance=guidance)
     prompts = [PROMPT, "a blue square and a yellow star"]
     for prompt, other in zip(prompts, drawing.draw_batch(prompts, greedy), strict=True):
         prefill = drawing.drawing_prefill(prompt)
