@@ -217,9 +217,7 @@ class Comparables:
 
     def _run_choice(self, run: RunStatus) -> Choice:
         what = "with AIA" if run.config and run.config.aia else "control" if run.role == "control" else "without AIA"
-        name = run.name or (f"{run.config.model}, {run.config.steps:,} steps" if run.config else "a damaged run")
-        if run.role == "control":
-            name = f"{name}, control"
+        name = f"{run.title}, control" if run.role == "control" else run.title
         steps = f"{run.config.model} · {run.steps:,} steps · {what}" if run.config else what
         return Choice(f"run:{run.id}", name, steps, "Fine-tuned here", tuple(Task))
 

@@ -5,6 +5,7 @@ Knows runs and their folders; loads nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +26,10 @@ def list_adapters(runs: Runs, everyones: bool = False) -> list[tuple[str, str]]:
 
 
 def describe_adapter(status) -> str:
-    """The run's name and what tells it from its pair."""
+    """The run's name and what tells it from its pair, and from others where it was given none."""
     kind = {"aia": "AIA", "control": "control", "single": "AIA" if status.config.aia else "without AIA"}[status.role]
-    return f"{status.name or status.id[:6]} ({kind}, {status.config.model})"
+    more = status.config.model if status.name else time.strftime("%d %b, %H:%M", time.localtime(status.created))
+    return f"{status.title} ({kind}, {more})"
 
 
 def adapter_finder(runs: Runs) -> Callable[[str], Path]:

@@ -26,7 +26,6 @@ from app.finetune.known import Known
 from app.finetune.request import Requests
 from app.finetune.run_record import RunReader
 from app.finetune.run_samples import SampleCells
-from app.finetune.run_words import name_of
 from app.words import BROKEN
 from backend.background.runs import LONGEST_NAME
 from backend.comparison import Comparables
@@ -158,7 +157,7 @@ class Finetune:
     def _delete(self, run: str, seen: dict[str, str]) -> Watch:
         status = self.runs.status(run)
         self.runs.delete(run)
-        return Watch("", seen, run, name_of(status))
+        return Watch("", seen, run, status.title)
 
 
 def sent_text(event: gr.EventData, name: str) -> str:

@@ -45,9 +45,7 @@ def list_view(
 ) -> RunsView:
     """The list of runs, the newest first."""
     rows = tuple(
-        RunRow(
-            run.id, words.name_of(run), words.describe_row(run), run.state, words.describe_state(run), share_done(run)
-        )
+        RunRow(run.id, run.title, words.describe_row(run), run.state, words.describe_state(run), share_done(run))
         for run in runs
     )
     return RunsView(rows, chosen, words.EMPTY, message, undo, undo_name)
@@ -63,7 +61,7 @@ def run_view(run: RunStatus, record: RunRecord, control: RunRecord, log: str) ->
     columns, table = score_table(record, control, run.steps)
     return RunView(
         id=run.id,
-        name=words.name_of(run),
+        name=run.title,
         about=words.describe_settings(run) + ("" if run.mine else words.NOT_MINE),
         state=run.state,
         label=words.describe_state(run),

@@ -95,15 +95,6 @@ def describe_row(status: RunStatus) -> str:
     return f"{ROLES[status.role]} · {when}" if status.role != "single" else when
 
 
-def name_of(status: RunStatus) -> str:
-    """The name it was given, else what it does."""
-    if status.name:
-        return status.name
-    if status.config is None:
-        return "a damaged run"
-    return f"{status.config.model}, {status.config.steps:,} steps"
-
-
 def describe_state(status: RunStatus) -> str:
     """The word of the state's chip."""
     return f"waiting, no. {status.place}" if status.state == "queued" and status.place else STATES[status.state]
@@ -169,9 +160,9 @@ def describe_outcome(record: RunRecord, control: RunRecord, steps: int, control_
     others = movements(control, steps if control_steps is None else control_steps)
     sentences = []
     for task, moved_by in moved.items():
-        sentence = f"{task.capitalize()} moved {describe_move(moved_by, 'its targets')}"
+        sentence = f"{task.capitalize()} {describe_move(moved_by, 'its targets')}"
         if task in others:
-            sentence += f"; the control moved {describe_move(others[task], None)}"
+            sentence += f"; the control {describe_move(others[task], None)}"
         sentences.append(sentence + ".")
     return " ".join([*sentences, *describe_scores(record, control, steps)])
 
@@ -189,9 +180,11 @@ def movements(record: RunRecord, steps: int) -> dict[str, float]:
 
 
 def describe_move(by: float, towards: str | None) -> str:
-    """ "0.03 closer to its targets", "0.00 away": at two decimals."""
+    """ "moved 0.03 closer to its targets", "moved 0.01 away", "did not move": at two decimals."""
+    if f"{abs(by):.2f}" == "0.00":
+        return "did not move"
     where = f" to {towards}" if towards and by >= 0 else f" from {towards}" if towards else ""
-    return f"{abs(by):.2f} {'closer' if by >= 0 else 'away'}{where}"
+    return f"moved {abs(by):.2f} {'closer' if by >= 0 else 'away'}{where}"
 
 
 def describe_scores(record: RunRecord, control: RunRecord, steps: int) -> list[str]:
@@ -205,8 +198,8 @@ def describe_scores(record: RunRecord, control: RunRecord, steps: int) -> list[s
         text = f"Its {task} score went from {earlier['overall']:.2f} to {found['overall']:.2f}"
         text += "" if differ(earlier, found) else ", less than the intervals can tell apart"
         if other:
-            text += f" (control {other[task]['overall']:.2f}"
-            text += ")" if differ(found, other[task]) else ", not told apart either)"
+            text += f"; the control's is {other[task]['overall']:.2f}"
+            text += "" if differ(found, other[task]) else ", which cannot be told apart from it"
         said.append(text + ".")
     return said
 

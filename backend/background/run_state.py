@@ -48,6 +48,13 @@ class RunStatus:
     quiet_seconds: float | None = None
     mine: bool = True
 
+    @property
+    def title(self) -> str:
+        """The name it was given, else what it does."""
+        if self.name:
+            return self.name
+        return f"{self.config.model}, {self.config.steps:,} steps" if self.config else "a damaged run"
+
 
 def describe(run: Run, queue: list[str]) -> RunStatus:
     state, reason = derive(run)

@@ -92,12 +92,11 @@ def measurement_item(stored: Stored[Measurement], label: Label) -> Item:
 
 
 def run_item(run: RunStatus, label: Label) -> Item:
-    name = run.name or f"run {run.id[:6]}"
     finished = run.state == "finished"
     return Item(
         f"run:{run.id}",
         "run",
-        f"{name}, control" if run.role == "control" else name,
+        f"{run.title}, control" if run.role == "control" else run.title,
         f"{run.steps:,} steps · {describe_method(run)}" if run.config else "damaged",
         run.config.model if run.config else "",
         tuple(Task),

@@ -1,12 +1,13 @@
 """What Explore offers of finished runs, and how an adapter's id becomes a folder."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 
-from aia.config import make_config
 from app.explore.adapters import NONE, adapter_finder, list_adapters
 from backend.interface import UserError
+from tests.app.run_fakes import make_status
 
 ID, OTHER = "a" * 16, "b" * 16
 
@@ -17,14 +18,20 @@ def runs(tmp_path):
     (tmp_path / ID / "adapter").mkdir(parents=True)
     (tmp_path / OTHER / "adapter").mkdir(parents=True)
     statuses = [
-        SimpleNamespace(id=OTHER, name="later", role="control", state="running", config=make_config(aia=False)),
-        SimpleNamespace(id=ID, name="first", role="aia", state="finished", config=make_config()),
+        make_status(OTHER, "running", "control", name="later"),
+        make_status(ID, "finished", "aia", name="first"),
     ]
     return SimpleNamespace(folder=tmp_path, list=lambda everyones=False: statuses)
 
 
 def test_only_finished_runs_are_offered_after_none(runs):
     assert list_adapters(runs) == [NONE, ("first (AIA, tiny-janus)", ID)]
+
+
+def test_one_without_a_name_is_told_from_others_by_its_time(runs):
+    runs.list = lambda everyones=False: [make_status(ID, "finished", "control")]
+    (_, (name, _)) = list_adapters(runs)
+    assert re.fullmatch(r"tiny-janus, 4 steps \(control, \d\d \w{3}, \d\d:\d\d\)", name)
 
 
 def test_an_id_becomes_the_adapters_folder(runs, tmp_path):

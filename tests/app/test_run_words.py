@@ -9,9 +9,9 @@ from tests.app.run_fakes import make_status, measured_event, scored_event, step_
 
 def test_the_outcome_says_distances_scores_and_what_cannot_be_told_apart():
     said = words.describe_outcome(make_record(whole_run(0.03)), make_record(whole_run(-0.004)), 4)
-    assert "Generation moved 0.03 closer to its targets; the control moved 0.00 away." in said
-    assert "generation score went from 0.50 to 0.55, less than the intervals can tell apart (control 0.55" in said
-    assert "understanding score went from 0.90 to 0.70 (control 0.70, not told apart either)" in said
+    assert "Generation moved 0.03 closer to its targets; the control did not move." in said
+    assert "generation score went from 0.50 to 0.55, less than the intervals can tell apart; the control's is" in said
+    assert "understanding score went from 0.90 to 0.70; the control's is 0.70, which cannot be told apart" in said
 
 
 def test_without_a_control_or_an_end_nothing_is_said_of_them():
@@ -48,9 +48,9 @@ def test_progress_names_the_phase_until_there_are_steps():
 def test_names_states_and_settings():
     run = make_status(state="queued", place=2)
     assert words.describe_state(run) == "waiting, no. 2"
-    assert words.name_of(run) == "tiny-janus, 4 steps"
-    assert words.name_of(replace(run, name="mine")) == "mine"
-    assert words.name_of(replace(run, config=None)) == "a damaged run"
+    assert run.title == "tiny-janus, 4 steps"
+    assert replace(run, name="mine").title == "mine"
+    assert replace(run, config=None).title == "a damaged run"
     assert words.describe_settings(make_status(role="aia")).endswith("4 × 2 samples · λ 40 / 40")
     assert "λ" not in words.describe_settings(make_status(role="control"))
 

