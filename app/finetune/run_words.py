@@ -195,8 +195,9 @@ def describe_scores(record: RunRecord, control: RunRecord, steps: int) -> list[s
     said = []
     for task, found in _in_order(after):
         earlier = before[task]
-        text = f"Its {task} score went from {earlier['overall']:.2f} to {found['overall']:.2f}"
-        text += "" if differ(earlier, found) else ", less than the intervals can tell apart"
+        then, now = f"{earlier['overall']:.2f}", f"{found['overall']:.2f}"
+        text = f"Its {task} score stayed at {now}" if then == now else f"Its {task} score went from {then} to {now}"
+        text += "" if then == now or differ(earlier, found) else ", less than the intervals can tell apart"
         if other:
             text += f"; the control's is {other[task]['overall']:.2f}"
             text += "" if differ(found, other[task]) else ", which cannot be told apart from it"

@@ -14,6 +14,12 @@ def test_the_outcome_says_distances_scores_and_what_cannot_be_told_apart():
     assert "understanding score went from 0.90 to 0.70; the control's is 0.70, which cannot be told apart" in said
 
 
+def test_a_score_that_is_the_same_stayed():
+    same = [e | {"scores": scored_event(0, 0.5, 0.5)["scores"]} if e["event"] == "scored" else e for e in whole_run()]
+    said = words.describe_outcome(make_record(same), RunRecord(), 4)
+    assert said.endswith("Its generation score stayed at 0.50. Its understanding score stayed at 0.50.")
+
+
 def test_without_a_control_or_an_end_nothing_is_said_of_them():
     whole = whole_run()
     assert "control" not in words.describe_outcome(make_record(whole), RunRecord(), 4)
