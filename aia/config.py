@@ -98,6 +98,15 @@ class TrainingConfig(BaseModel):
     )
 
     @model_validator(mode="after")
+    def _check_parts(self) -> TrainingConfig:
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"expected a batch size that accumulation divides, got {self.batch_size:,} in {self.accumulation:,} "
+                f"parts; choose a multiple of {self.accumulation:,}, or accumulation 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_ratio(self) -> TrainingConfig:
         if self.ratio_generation + self.ratio_understanding == 0:
             raise ValueError("expected a share of at least one task above 0, got 0 for both; raise one")

@@ -108,7 +108,7 @@ class Training:
         self.trainable, self.data, self.targets, self.config = trainable, data, targets, config
         self.checkpoints, self.identity, self.accelerator, self.listen = checkpoints, identity, accelerator, listen
         self.plan, self.step = Plan(config), 0
-        self._share = _share_of_batch(config, accelerator)
+        self._share = share_of_batch(config, accelerator.num_processes)
         torch.manual_seed(config.seed + accelerator.process_index)  # dropout differs between processes
         self.module = wrap(LossModule(trainable), accelerator)
         self.optimizer = accelerator.prepare_optimizer(make_optimizer(self._inner, config))
@@ -419,14 +419,15 @@ def make_probe_batches(trainable: Trainable, samples: Mapping[Task, Sequence[Sam
     }
 
 
-def _share_of_batch(config: TrainingConfig, accelerator: Accelerator) -> int:
-    parts = accelerator.num_processes * config.accumulation
+def share_of_batch(config: TrainingConfig, processes: int) -> int:
+    """Samples per step of each of several processes. Raises: TrainingError if the batch cannot be shared out."""
+    parts = processes * config.accumulation
     if config.batch_size % parts:
         raise TrainingError(
-            f"expected a batch size that {accelerator.num_processes} processes × {config.accumulation} accumulations "
-            f"divide, got {config.batch_size}; choose a multiple of {parts}"
+            f"expected a batch size that {processes:,} processes with {config.accumulation:,} parts each divide, got "
+            f"{config.batch_size:,}; choose a multiple of {parts:,}"
         )
-    return config.batch_size // accelerator.num_processes
+    return config.batch_size // processes
 
 
 def is_out_of_memory(error: Exception) -> bool:

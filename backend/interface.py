@@ -24,6 +24,12 @@ class UserError(ValueError):
     """Something the user can mend: one sentence saying what was expected, what came, what to do."""
 
 
+def as_sentence(said: object) -> str:
+    """What an error says, from a capital to a full stop."""
+    text = str(said).strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
+
+
 class Cancelled(Exception):
     """Raised out of an event stream whose cancel flag was set."""
 

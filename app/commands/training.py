@@ -29,7 +29,7 @@ from app.commands.console import (
 from app.settings import settings_from_environment
 from backend.background import run_process
 from backend.finetuning.target_files import TargetFiles
-from backend.interface import Cancelled, UserError
+from backend.interface import Cancelled, UserError, as_sentence
 from backend.models.specs import ModelSpec
 
 DEFAULTS = TrainingConfig()
@@ -189,7 +189,7 @@ def build_config(given: dict, settings: list[str]) -> TrainingConfig:
     try:
         return make_config(**given)
     except ValueError as error:
-        raise UserError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
+        raise UserError(as_sentence(error)) from error
 
 
 def is_first_process() -> bool:

@@ -29,7 +29,7 @@ from app.guard.uploads import find_upload
 from app.words import BROKEN
 from backend.finetuning.memory import Memory, check_training_fits, format_bytes, free_memory
 from backend.finetuning.target_files import TASKS, clean_name, fit_task
-from backend.interface import UserError
+from backend.interface import UserError, as_sentence
 from backend.models.specs import find_spec
 from backend.paper import load_paper
 
@@ -197,8 +197,7 @@ class Desk:
             targets = fit_task(targets, task, curve.mean, curve.std, count)
             other = f", stretched from {curve.layers} layers" if curve.layers != targets.layers else ""
             said.append(f"{task} fitted to {curve.name} in {count} stages{other}")
-        told = "; ".join(said)
-        return targets, f"{told[:1].upper()}{told[1:]}."
+        return targets, as_sentence("; ".join(said))
 
     def on_save(self, choice: str, table: Any, name: str, model: str) -> list[Any]:
         """Save what is chosen under a name, and choose that."""

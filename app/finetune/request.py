@@ -26,7 +26,7 @@ from backend.finetuning.datasets import Dataset, Datasets
 from backend.finetuning.finetune import check_tasks
 from backend.finetuning.memory import check_training_fits
 from backend.finetuning.target_files import TargetFiles, read_rows, read_stages
-from backend.interface import UserError
+from backend.interface import UserError, as_sentence
 from backend.models.adapters import check_start
 from backend.models.specs import SPECS, ModelSpec, find_spec
 
@@ -154,7 +154,7 @@ def build_config(settings: dict[str, Any]) -> TrainingConfig:
     try:
         return make_config(**read)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
+        raise UserError(as_sentence(error)) from error
 
 
 def read_value(name: str, value: Any) -> Any:

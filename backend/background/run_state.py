@@ -16,6 +16,7 @@ from typing import Literal
 from aia.config import TrainingConfig
 from backend.background.run_folder import Beat, Process, Role, Run, load
 from backend.background.run_process import TAKEN, without_paths
+from backend.interface import as_sentence
 from backend.people.person import is_mine
 
 State = Literal["queued", "running", "stopping", "finished", "stopped", "failed", "interrupted"]
@@ -101,7 +102,7 @@ def _how_it_ended(run: Run) -> tuple[State, str | None]:
     """Of a run whose process is gone, by what its last process left; an earlier one's end says nothing."""
     process, traces = load(run.process, Process), run.look_through()
     if traces.last == "failed":
-        return "failed", _sentence(traces.reason or NO_RESULT)
+        return "failed", as_sentence(traces.reason or NO_RESULT)
     if traces.last == "stopped" or run.stopping.exists() or (process is None and traces.last is None):
         return "stopped", None
     log = run.last_lines(1, process.log_from if process else 0)
@@ -112,13 +113,8 @@ def _how_it_ended(run: Run) -> tuple[State, str | None]:
         return "failed", NO_RESULT
     if (exit_code or 0) > 0 or (exit_code is None and log and traces.last is None):
         said = without_paths(log[0]) if log else f"The process ended with code {exit_code}; resume the run."
-        return "failed", _sentence(said)
+        return "failed", as_sentence(said)
     return "interrupted", INTERRUPTED
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
 
 
 def _mtime(path: Path) -> float:

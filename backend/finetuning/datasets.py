@@ -26,7 +26,7 @@ from pathlib import Path
 from aia.conversations import BadRow, DataError, Row, check_conversations, named_pictures
 from aia.intensity import Task
 from backend.finetuning.image_zips import ImageZip, open_images, safe_path, shorten
-from backend.interface import UserError
+from backend.interface import UserError, as_sentence
 from backend.people.person import check_mine, is_mine, owner_of_new
 from backend.pictures import load_picture
 
@@ -272,7 +272,7 @@ def _read_about(folder: Path) -> Dataset | None:
 def _without_path(error: DataError, path: Path) -> UserError:
     """The same sentence about "the file", since a page shows it."""
     text = str(error).replace(f" in {path}", "").replace(str(path), "this file")
-    return UserError(f"{text[:1].upper()}{text[1:]}.")
+    return UserError(as_sentence(text))
 
 
 def _say(error: OSError) -> UserError:

@@ -34,10 +34,10 @@ from aia.data import Sample, TrainingData, WorldData
 from aia.evaluation import held_out_samples
 from aia.intensity import Task
 from aia.targets import StageTargets, load_targets
-from aia.training import Training, TrainingError, make_accelerator, make_probe_batches
+from aia.training import Training, TrainingError, make_accelerator, make_probe_batches, share_of_batch
 from backend.families import as_trainable, load_model
 from backend.finetuning.samples import Sampler, choose_items, sample_when_due
-from backend.interface import Cancelled, UnifiedModel, UserError
+from backend.interface import Cancelled, UnifiedModel, UserError, as_sentence
 from backend.models.adapters import check_start, keep_start, prepare_training, save_adapter, start_digest, whole_weights
 from backend.models.downloads import fetched
 from backend.models.local_models import find_model
@@ -146,8 +146,8 @@ def finetune(
             tell({"event": "scored", "step": 0, "scores": scores_before})
         fine_tune_in(run, config, fetched(find_model(config.model, specs)), accelerator, tell, should_stop)
     except (TrainingError, CheckpointError, ValueError) as error:
-        _try_append(run, {"event": "failed", "reason": str(error)})
-        raise error if isinstance(error, UserError) else UserError(str(error)) from error
+        _try_append(run, {"event": "failed", "reason": as_sentence(error)})
+        raise error if isinstance(error, UserError) else UserError(as_sentence(error)) from error
     except Cancelled:
         tell({"event": "stopped"})
         raise
@@ -165,6 +165,7 @@ def fine_tune_in(
 ) -> None:
     """The run itself, in a folder that is there: see the module's words on the order."""
     check_tasks(config, spec)
+    share_of_batch(config, accelerator.num_processes)
     start = run.start if config.start_from is not None else None
     model = load_model(
         whole_weights(spec, start) if start else spec,

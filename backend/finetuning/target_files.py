@@ -32,7 +32,7 @@ from aia.targets import (
     parse_targets,
     save_targets,
 )
-from backend.interface import UserError
+from backend.interface import UserError, as_sentence
 from backend.people.person import owner_of_new, part_of
 
 LONGEST_NAME = 60
@@ -99,7 +99,7 @@ def read_stages(given: dict[str, Any], layers: int) -> StageTargets:
     try:
         found = parse_targets({**usual, **given})
     except (ValueError, TypeError) as error:
-        raise UserError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
+        raise UserError(as_sentence(error)) from error
     return found.stretch(layers)
 
 
@@ -119,7 +119,7 @@ def fit_task(
     try:
         fitted = fit_stages(curve, spread, stages)
     except ValueError as error:
-        raise UserError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
+        raise UserError(as_sentence(error)) from error
     rounded = tuple(replace(s, target=round(s.target, 4), delta=max(round(s.delta, 4), 1e-4)) for s in fitted)
     return replace(targets, **{task.value: stretch_stages(rounded, targets.layers)})
 

@@ -21,7 +21,7 @@ from aia.intensity import Task
 from backend.background.run_folder import read_object
 from backend.background.run_process import give_way, main
 from backend.finetuning.finetune import write_whole
-from backend.interface import Cancelled, UnifiedModel, UserError
+from backend.interface import Cancelled, UnifiedModel, UserError, as_sentence
 from backend.kept.measurements import Measurements
 from backend.measurement import decode, make_report
 from backend.measuring.config import WORLD, MeasureConfig
@@ -136,7 +136,7 @@ def load_rows(config: MeasureConfig):
     try:
         return load_conversations(Path(config.data), Path(config.images), config.seed, _pixels, config.skip_bad_rows)
     except DataError as error:
-        raise UserError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
+        raise UserError(as_sentence(error)) from error
 
 
 def load_wanted(config: MeasureConfig) -> UnifiedModel:

@@ -34,6 +34,7 @@ def test_a_control_run_has_no_weight_whatever_was_set():
         ({"seed": -1}, "seed"),
         ({"stepps": 3}, "stepps"),
         ({"ratio_generation": 0, "ratio_understanding": 0}, "at least one task"),
+        ({"batch_size": 4, "accumulation": 3}, "choose a multiple of 3, or accumulation 1"),
         ({"format_version": 9}, "format version"),
     ],
 )

@@ -72,7 +72,7 @@ def test_ctrl_c_keeps_a_checkpoint_says_how_to_go_on_and_resume_does(tmp_path):
     [
         (["--method", "magic"], "Expected method to be one of lora, qlora, full"),
         (["--model", "no-such"], "Expected the name of a known model"),
-        (["--targets", "no-such"], "expected one of paper-emu3"),
+        (["--targets", "no-such"], "Expected one of paper-emu3"),
         (["--set", "lora_rank=none"], "lora rank"),
         (["--set", "unknown=1"], "see --settings"),
         (["--set", "lora_rank"], "NAME=VALUE"),

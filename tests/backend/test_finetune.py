@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -234,9 +235,13 @@ def test_two_processes_have_the_losses_of_one(sharding, tmp_path):
     assert max((mine[name] - theirs[name]).abs().max().item() for name in mine) < 1e-4
 
 
-def test_a_batch_that_processes_and_accumulations_do_not_divide_is_refused(tmp_path):
-    with pytest.raises(UserError, match="choose a multiple of 3"):
-        finetune(tmp_path / "run", quick(accumulation=3))
+def test_a_batch_that_processes_do_not_divide_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(room, "share_of_batch", lambda config, _: training.share_of_batch(config, 3))
+    told = "Expected a batch size that 3 processes with 2 parts each divide, got 4; choose a multiple of 6."
+    with pytest.raises(UserError, match=f"^{re.escape(told)}$"):
+        finetune(tmp_path / "run", quick(accumulation=2))
+    assert RunFolder(tmp_path / "run").last_event("failed")["reason"] == told
 
 
 # --- faults -----------------------------------------------------------------------------------
@@ -323,7 +328,7 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
 def test_a_run_folder_of_another_model_is_refused(tmp_path, random_janus_spec):
     run = stop_after(tmp_path / "run", 3)
     other = replace(random_janus_spec, name="tiny-janus")
-    with pytest.raises(UserError, match="expected a run folder with revision"):
+    with pytest.raises(UserError, match="^Expected a run folder with revision"):
         finetune(run.path, None, specs=(other,))
 
 
@@ -339,7 +344,7 @@ def test_targets_for_another_number_of_layers_are_refused(tmp_path):
     from aia.targets import PRESETS, save_targets
 
     save_targets(PRESETS["paper-emu3"], tmp_path / "targets.json")
-    with pytest.raises(UserError, match="expected targets for 8 layers, got 32"):
+    with pytest.raises(UserError, match="^Expected targets for 8 layers, got 32"):
         finetune(tmp_path / "run", quick(targets=str(tmp_path / "targets.json")))
 
 
