@@ -328,7 +328,7 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
 def test_a_run_folder_of_another_model_is_refused(tmp_path, random_janus_spec):
     run = stop_after(tmp_path / "run", 3)
     other = replace(random_janus_spec, name="tiny-janus")
-    with pytest.raises(UserError, match="^Expected a run folder with revision"):
+    with pytest.raises(UserError, match=r"^Expected a run folder with revision"):
         finetune(run.path, None, specs=(other,))
 
 
@@ -344,7 +344,7 @@ def test_targets_for_another_number_of_layers_are_refused(tmp_path):
     from aia.targets import PRESETS, save_targets
 
     save_targets(PRESETS["paper-emu3"], tmp_path / "targets.json")
-    with pytest.raises(UserError, match="^Expected targets for 8 layers, got 32"):
+    with pytest.raises(UserError, match=r"^Expected targets for 8 layers, got 32"):
         finetune(tmp_path / "run", quick(targets=str(tmp_path / "targets.json")))
 
 
